@@ -1,0 +1,64 @@
+# Two commands do everything: `make run` and `make test`.
+export CGO_ENABLED ?= 0
+export GOTOOLCHAIN = local
+
+BIN     := bin/scripta
+DIR     ?= run/pec
+DOMAIN  ?= pec.example.it
+BASE    ?= 10000
+# Static analysis, pinned; fetched and cached by the go command.
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# CI=1 is the second tier: race detector, fuzzing, real servers, nothing skips.
+ifeq ($(CI),1)
+export CI_STRICT = 1
+TESTFLAGS := -count=1 -timeout 15m
+else
+TESTFLAGS := -count=1 -short -timeout 5m
+endif
+
+.PHONY: build run test lint race fuzz bench soak clean
+
+build:
+	go build -trimpath -o $(BIN) ./cmd/scripta
+
+# Builds, makes a test provider with two mailboxes if there is none, and serves it.
+run: build
+	@test -e $(DIR)/scripta.toml || $(BIN) init --dir $(DIR) --domain $(DOMAIN) --provider "Scripta di prova" \
+	  --account mario:segreta --account lucia:segreta --port-base $(BASE)
+	@./deploy/try.sh $(DIR) $(DOMAIN) $(BASE)
+	$(BIN) serve --dir $(DIR)
+
+lint:
+	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$unformatted" || { echo "gofmt -w: $$unformatted"; exit 1; }
+	go vet ./...
+	$(STATICCHECK) ./...
+
+ifeq ($(CI),1)
+test: lint race fuzz
+	go test $(TESTFLAGS) ./...
+else
+test: lint
+	go test $(TESTFLAGS) ./...
+endif
+
+race:
+	CGO_ENABLED=1 go test -race -short -count=1 -timeout 15m ./...
+
+# Ten seconds of each fuzz target.
+fuzz:
+	@set -e; for p in $$(go list ./...); do \
+	  for t in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "fuzz $$p $$t"; go test -run '^$$' -fuzz "^$$t\$$" -fuzztime 10s -fuzzminimizetime 1x $$p; \
+	  done; done
+
+bench: build
+	$(BIN) bench log
+	$(BIN) bench mail
+
+# The full figures, for hours; results go to docs/soak.md by hand.
+soak: build
+	go test -count=1 -timeout 12h -run 'Soak|Kill|Mutat' ./... -args -soak
+
+clean:
+	rm -rf bin

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"scripta/internal/config"
+	"scripta/register/calendar"
+	"scripta/register/evidence"
+)
+
+const extractUsage = `usage: scripta extract --dir DIR (--mailbox ADDRESS | --message-id ID) [--from TIME] [--to TIME] --out FILE
+
+Writes an evidence file: the matching events of the register with the proofs
+that they are in it, time stamps, and the messages that were issued. Check it
+with: scripta verify FILE --trust DIR/public
+TIME is a day (2026-11-23, in Rome) or RFC 3339 (2026-11-23T10:00:00+01:00).
+
+`
+
+func runExtract(args []string, stdout, stderr io.Writer) int {
+	f := flag.NewFlagSet("extract", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() { fmt.Fprint(stderr, extractUsage); f.PrintDefaults() }
+	dir := f.String("dir", "", "folder of the provider")
+	var q evidence.Query
+	f.StringVar(&q.Mailbox, "mailbox", "", "events about this mailbox, as its holder may see them")
+	f.StringVar(&q.MessageID, "message-id", "", "events about the message with this identifier, PEC or original")
+	f.Func("from", "events from this time on", timeFlag(&q.From, 0))
+	f.Func("to", "events before this time; a day is included", timeFlag(&q.To, 1))
+	out := f.String("out", "", "file to write; it must not exist")
+	if code, ok := parse(f, args, stderr, dir); !ok {
+		return code
+	}
+	if *out == "" || (q.Mailbox == "" && q.MessageID == "") {
+		fmt.Fprintln(stderr, "scripta extract: --out and one of --mailbox and --message-id are needed; see scripta extract --help")
+		return 2
+	}
+	log, _ := newLogger(stderr, "warn", false)
+	records := 0
+	err := writeNew(*out, func(w io.Writer) error {
+		return withOperations(config.Dir(*dir), log, func(ctx context.Context, o operations) (err error) {
+			records, err = o.Extract(ctx, q, w)
+			return err
+		})
+	})
+	if err != nil {
+		fmt.Fprintf(stderr, "scripta extract: %v\n", err)
+		return 1
+	}
+	fmt.Fprintf(stdout, "%s: %d events\n", *out, records)
+	return 0
+}
+
+// timeFlag parses a time, or a civil day in Rome plus some days.
+func timeFlag(into **time.Time, days int) func(string) error {
+	return func(s string) error {
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			if t, err = time.ParseInLocation(time.DateOnly, s, calendar.Rome()); err != nil {
+				return errors.New("write a day such as 2026-11-23, or a time such as 2026-11-23T10:00:00+01:00")
+			}
+			t = t.AddDate(0, 0, days)
+		}
+		t = t.UTC()
+		*into = &t
+		return nil
+	}
+}
+
+// writeNew writes a file that does not exist yet; what could not be finished is
+// removed.
+func writeNew(name string, write func(io.Writer) error) error {
+	if _, err := os.Lstat(name); err == nil {
+		return fmt.Errorf("%s exists: give another name", name)
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".scripta-")
+	if err != nil {
+		return err
+	}
+	err = write(f)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Link(f.Name(), name) // unlike a rename it replaces nothing
+	}
+	return errors.Join(err, os.Remove(f.Name()))
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+// listeners are the open ports of a daemon.
+type listeners struct {
+	all []*listening
+}
+
+type listening struct {
+	name  string
+	l     net.Listener
+	serve func(net.Listener) error
+	http  *http.Server // nil for SMTP, whose server has its own shutdown
+}
+
+// add opens a port for an SMTP server or an HTTP handler.
+func (ls *listeners) add(name, address string, serve func(net.Listener) error, h http.Handler, t *tls.Config) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("couldn't listen for %s (is another program on the port? see listen.* in scripta.toml): %w", name, err)
+	}
+	x := &listening{name: name, l: l, serve: serve}
+	if h != nil {
+		x.http = httpServer(h)
+		x.serve = x.http.Serve
+		if t != nil {
+			t = t.Clone()
+			t.NextProtos = []string{"h2", "http/1.1"}
+			x.http.TLSConfig = t
+			x.serve = func(l net.Listener) error { return x.http.ServeTLS(l, "", "") }
+		}
+	}
+	ls.all = append(ls.all, x)
+	return nil
+}
+
+// control opens the control socket, which only the owner may use. A socket left
+// by a process that died is replaced: the folder's lock says that it is dead.
+func (ls *listeners) control(name string, h http.Handler) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("couldn't replace the old control socket: %w", err)
+	}
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		return fmt.Errorf("couldn't open the control socket: %w", err)
+	}
+	if err := os.Chmod(name, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	s := httpServer(h)
+	s.WriteTimeout = 0 // an extract may take long
+	ls.all = append(ls.all, &listening{name: "control socket", l: l, serve: s.Serve, http: s})
+	return nil
+}
+
+func httpServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
+}
+
+// serve serves all in the background; ended hears of one that ended by itself.
+func (ls *listeners) serve(ended func(name string, err error)) {
+	for _, x := range ls.all {
+		go func() {
+			if err := x.serve(x.l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				ended(x.name, err)
+			}
+		}()
+	}
+}
+
+// shutdown lets HTTP requests under way finish.
+func (ls *listeners) shutdown(ctx context.Context) {
+	for _, x := range ls.all {
+		if x.http != nil {
+			_ = x.http.Shutdown(ctx)
+		}
+	}
+}
+
+// close closes ports that were never served.
+func (ls *listeners) close() {
+	for _, x := range ls.all {
+		_ = x.l.Close()
+	}
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"scripta/internal/config"
+	"scripta/internal/durable"
+	"scripta/mta"
+	"scripta/mta/smtpd"
+	"scripta/mta/spool"
+	"scripta/register/record"
+)
+
+const serveUsage = `usage: scripta serve --dir DIR [--log-level debug|info|warn|error] [--log-json]
+
+Runs every role of the provider until SIGTERM or SIGINT, then finishes what is
+under way and exits 0. Prints one line "ready" when everything listens.
+
+`
+
+// drainTime bounds how long a stopping daemon waits for messages under way.
+const drainTime = 30 * time.Second
+
+func runServe(args []string, stdout, stderr io.Writer) int {
+	f := flag.NewFlagSet("serve", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() { fmt.Fprint(stderr, serveUsage); f.PrintDefaults() }
+	dir := f.String("dir", "", "folder of the provider")
+	level := f.String("log-level", "info", "least level that is logged to standard error")
+	asJSON := f.Bool("log-json", false, "log in JSON")
+	if code, ok := parse(f, args, stderr, dir); !ok {
+		return code
+	}
+	log, err := newLogger(stderr, *level, *asJSON)
+	if err != nil {
+		fmt.Fprintf(stderr, "scripta serve: %v\n", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a, err := openApp(ctx, config.Dir(*dir), log)
+	if err != nil {
+		fmt.Fprintf(stderr, "scripta serve: %v\n", err)
+		return 1
+	}
+	d := &daemon{app: a}
+	err = d.serve(ctx, func(line string) { fmt.Fprintln(stdout, line) })
+	if err = errors.Join(err, a.close()); err != nil {
+		fmt.Fprintf(stderr, "scripta serve: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// parse parses a command's flags. ok is false when the command must end with
+// the code.
+func parse(f *flag.FlagSet, args []string, stderr io.Writer, dir *string) (code int, ok bool) {
+	err := f.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0, false
+	case err != nil:
+		return 2, false
+	case f.NArg() > 0:
+		fmt.Fprintf(stderr, "scripta %s: %q is not a flag; see scripta %[1]s --help\n", f.Name(), f.Arg(0))
+		return 2, false
+	case dir != nil && *dir == "":
+		fmt.Fprintf(stderr, "scripta %s: --dir is missing\n", f.Name())
+		return 2, false
+	}
+	return 0, true
+}
+
+func newLogger(w io.Writer, level string, asJSON bool) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
+	}
+	o := &slog.HandlerOptions{Level: l}
+	if asJSON {
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, o)), nil
+}
+
+// daemon runs the roles of an opened folder.
+type daemon struct {
+	*app
+	pipeline *mta.Pipeline
+	access   *mta.AccessPoint
+	smtp     *smtpd.Server
+	web      *web
+	archive  archivist
+
+	spoolClose func() error
+
+	mu     sync.Mutex // guards failed
+	failed error      // why a listener ended by itself
+}
+
+// serve runs until ctx ends. The order of stopping is the reverse of the flow:
+// no new messages, then the jobs under way, then the last checkpoint, stamped.
+func (d *daemon) serve(ctx context.Context, ready func(string)) error {
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	if err := d.event(ctx, &record.Record{Kind: record.Started, Time: time.Now().UTC().Truncate(time.Millisecond)}); err != nil {
+		return err
+	}
+	if err := d.openPipeline(ctx); err != nil {
+		return err
+	}
+	if err := d.openArchive(ctx); err != nil {
+		return err
+	}
+	if err := d.openWeb(); err != nil {
+		return err
+	}
+	addresses := d.cfg.Listen.Addresses()
+	listeners := &listeners{}
+	if err := d.listen(listeners, addresses); err != nil {
+		listeners.close()
+		return err
+	}
+	var background sync.WaitGroup
+	background.Go(func() { d.clock.Run(run) })
+	background.Go(func() { _ = d.merkle.Run(run, d.cfg.Log.CheckpointInterval.Duration) })
+	background.Go(func() { d.archive.Run(run) })
+	d.pipeline.Start(workers)
+	stopped := make(chan error, 1)
+	listeners.serve(func(name string, err error) {
+		select {
+		case stopped <- fmt.Errorf("%s stopped: %w", name, err):
+		default:
+		}
+	})
+	d.serving.Store(d.authority != nil && addresses.TSA != "")
+	stamping, stopStamping := context.WithCancel(run)
+	var stamped sync.WaitGroup
+	stamped.Go(func() { d.stamper.Run(stamping, d.cfg.TSA.Interval.Duration, drainTime) })
+	ready(fmt.Sprintf("ready smtps=%s submission=%s https=%s tsa=%s metrics=%s log=%s", addresses.Submissions, addresses.Submission,
+		addresses.HTTPS, addresses.TSA, addresses.Metrics, d.cfg.Origin()))
+
+	var err error
+	select {
+	case <-ctx.Done():
+		d.log.Info("stopping")
+	case err = <-stopped:
+		d.log.Error("stopping", "err", err)
+	}
+	drain, cancelDrain := context.WithTimeout(context.Background(), drainTime)
+	defer cancelDrain()
+	if serr := d.smtp.Shutdown(drain, d.access.Busy); serr != nil {
+		d.log.Warn("messages under way were cut off; their senders got no 250", "err", serr)
+	}
+	d.pipeline.Close()
+	err = errors.Join(err, d.event(drain, &record.Record{Kind: record.Stopped, Time: time.Now().UTC().Truncate(time.Millisecond)}))
+	stopStamping()
+	stamped.Wait()
+	d.serving.Store(false)
+	cancel()
+	listeners.shutdown(drain)
+	background.Wait()
+	return errors.Join(err, d.closeWeb(), d.spoolClose())
+}
+
+// workers run the pipeline's jobs. More than the processors, because a job
+// waits for the disk most of its time and concurrency shares each sync.
+const workers = 32
+
+func (d *daemon) openPipeline(ctx context.Context) error {
+	keys := d.register.BlobKeys()
+	sp, jobs, err := spool.Open(durable.OS, d.dir.Spool(), keys)
+	if err != nil {
+		return err
+	}
+	d.spoolClose = sp.Close
+	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Index: d.index, Composer: d.composer,
+		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Logger: d.log,
+		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
+	if err != nil {
+		return errors.Join(err, sp.Close())
+	}
+	d.access = mta.NewAccessPoint(d.pipeline, d.accounts, d.cfg.Mail.MaxConnectionsPerAccount, d.log)
+	return nil
+}
+
+// tlsConfig is of every service.
+func (d *daemon) tlsConfig() (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(d.dir.TLSCertificate(), d.dir.TLSKey())
+	if err != nil {
+		return nil, fmt.Errorf("couldn't load the TLS certificate: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// listen opens every listener; nothing is served yet.
+func (d *daemon) listen(l *listeners, at config.Addresses) error {
+	tlsConfig, err := d.tlsConfig()
+	if err != nil {
+		return err
+	}
+	m := d.cfg.Mail
+	d.smtp = smtpd.NewServer(smtpd.Config{Domain: d.cfg.Domain, Backend: d.access, TLS: tlsConfig, MaxMessageBytes: m.MaxMessageBytes,
+		MaxRecipients: m.SMTPMaxRecipients, Connections: m.MaxConnections, PerAddress: m.MaxConnectionsPerAddress,
+		Idle: m.IdleTimeout.Duration, Total: m.TotalTimeout.Duration, Logger: d.log})
+	if err := l.control(d.dir.Control(), d.controlHandler()); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		name, address string
+		serve         func(net.Listener) error
+		handler       http.Handler
+		tls           *tls.Config
+	}{
+		{name: "submission over TLS", address: at.Submissions, serve: d.smtp.ServeTLS},
+		{name: "submission with STARTTLS", address: at.Submission, serve: d.smtp.ServeStartTLS},
+		{name: "HTTPS", address: at.HTTPS, handler: d.web.public, tls: tlsConfig},
+		{name: "metrics", address: at.Metrics, handler: d.web.metrics},
+		{name: "time-stamp authority", address: at.TSA, handler: d.tsaHandler()},
+	} {
+		if s.address == "" || (s.serve == nil && s.handler == nil) {
+			continue
+		}
+		if err := l.add(s.name, s.address, s.serve, s.handler, s.tls); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *daemon) tsaHandler() http.Handler {
+	if d.authority == nil {
+		return nil
+	}
+	return d.authority
+}

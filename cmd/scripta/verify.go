@@ -1,0 +1,125 @@
+package main
+
+import (
+	"crypto/x509"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"scripta/internal/config"
+	"scripta/internal/keys"
+	"scripta/mta"
+	"scripta/register/evidence"
+	"scripta/register/record"
+)
+
+const verifyUsage = `usage: scripta verify FILE --trust FOLDER
+
+Checks an evidence file without network and without the provider, against what
+you trust: FOLDER holds ca.pem, tsa-ca.pem and log.vkey, got from elsewhere than
+the file. Prints every check and, last, VERIFIED, "VERIFIED, time stamp pending"
+or what failed. Exits 0 or 1.
+
+`
+
+func runVerify(args []string, stdout, stderr io.Writer) int {
+	f := flag.NewFlagSet("verify", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() { fmt.Fprint(stderr, verifyUsage); f.PrintDefaults() }
+	trust := f.String("trust", "", "folder with ca.pem, tsa-ca.pem and log.vkey")
+	quiet := f.Bool("quiet", false, "print only what failed, and the verdict")
+	// The file may stand before the flags, as people write it.
+	var name string
+	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
+		name, args = args[0], args[1:]
+	}
+	if err := f.Parse(args); err != nil {
+		if err == flag.ErrHelp {
+			return 0
+		}
+		return 2
+	}
+	if name == "" {
+		name = f.Arg(0)
+	}
+	if name == "" || *trust == "" {
+		fmt.Fprintln(stderr, "scripta verify: a file and --trust are needed; see scripta verify --help")
+		return 2
+	}
+	report, err := verifyFile(name, *trust)
+	if err != nil {
+		fmt.Fprintf(stderr, "scripta verify: %v\n", err)
+		return 1
+	}
+	printChecks(stdout, report.Checks, *quiet)
+	fmt.Fprintln(stdout, report.Verdict())
+	if !report.OK() {
+		return 1
+	}
+	return 0
+}
+
+// printChecks prints a line for each check.
+func printChecks(w io.Writer, checks []evidence.Check, quiet bool) {
+	for _, c := range checks {
+		switch {
+		case c.Err == nil && quiet:
+		case c.Err == nil:
+			fmt.Fprintf(w, "ok      %-28s %s\n", c.Name, c.Detail)
+		case c.Warning:
+			fmt.Fprintf(w, "note    %-28s %v\n", c.Name, c.Err)
+		default:
+			fmt.Fprintf(w, "FAILED  %-28s %v\n", c.Name, c.Err)
+		}
+	}
+}
+
+func verifyFile(name, trust string) (*evidence.Report, error) {
+	t, err := loadTrust(trust)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return evidence.Verify(file, st.Size(), *t), nil
+}
+
+// loadTrust reads what a verifier trusts, by the names that a provider's public
+// folder gives it.
+func loadTrust(folder string) (*evidence.Trust, error) {
+	names := config.Dir("")
+	path := func(name string) string { return filepath.Join(folder, filepath.Base(name)) }
+	pec, err := loadPool(path(names.PublicCA()))
+	if err != nil {
+		return nil, err
+	}
+	stampers, err := loadPool(path(names.PublicTSACA()))
+	if err != nil {
+		return nil, err
+	}
+	log, err := loadLogKey(path(names.PublicLogKey()))
+	if err != nil {
+		return nil, err
+	}
+	return &evidence.Trust{PEC: pec, TSA: stampers, Log: log, Receipt: func(m io.Reader, rec *record.Record, at time.Time) error {
+		return mta.VerifyIssued(m, rec, at, pec)
+	}}, nil
+}
+
+func loadPool(name string) (*x509.CertPool, error) {
+	certs, err := keys.LoadCertificates(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w (--trust wants a folder with ca.pem, tsa-ca.pem and log.vkey)", err)
+	}
+	return pool(certs), nil
+}

@@ -1,0 +1,339 @@
+package badgerlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// Options of a database.
+type Options struct {
+	// Dir is Badger's folder; it is made if it is not there.
+	Dir string
+	// ReadOnly opens a database that was closed in an orderly way, for reading.
+	ReadOnly bool
+	// Now is the clock; time.Now if nil. It may step back.
+	Now func() time.Time
+	// Logger gets what goes wrong, and at level debug what Badger tells; nothing
+	// is logged if nil.
+	Logger *slog.Logger
+	// MaxBatch bounds the leaves of one commit; 4096 if 0.
+	MaxBatch int
+	// MinFree is how many bytes the file system must have free for leaves to be
+	// taken; 512 MiB if 0. Badger writes through mapped files: without this
+	// reserve a full disk would kill the process.
+	MinFree uint64
+	// CachedTiles is how many full tiles stay in memory, 16 KiB each; 1024 if 0.
+	CachedTiles int
+}
+
+const (
+	// valueThreshold is the length in bytes from which on Badger would put a
+	// value into its value log, whose failed syncs it does not report.
+	valueThreshold = 1 << 20
+	// maxBatchBytes bounds the records of one commit: a Badger transaction holds
+	// at most 15 % of the memtable's 64 MiB.
+	maxBatchBytes = 4 << 20
+	// maxQueueBytes bounds the records that wait in memory.
+	maxQueueBytes = 64 << 20
+	// recordOverhead is about what a leaf adds to a transaction over its record.
+	recordOverhead = 160
+	// adviseEvery is after how many commits adviseWAL runs.
+	adviseEvery = 64
+)
+
+// DB is an open database. LogStorage and AdminStorage are its two faces towards
+// Trillian. Its methods may be called concurrently.
+type DB struct {
+	opt    Options
+	dir    string // opt.Dir without links, absolute
+	badger *badger.DB
+	cache  *tileCache
+
+	// commitMu is held for the entire duration of every commit. This guarantees
+	// that Badger's versions grow and that whatever is read at readable is
+	// durable.
+	commitMu sync.Mutex
+	version  uint64 // of the last commit; guarded by commitMu
+	advised  uint64 // the version at which adviseWAL ran; guarded by commitMu
+	readable atomic.Uint64
+
+	// adminMu is held for the entire duration of a read-write transaction on
+	// trees: Badger's own conflict detection is off.
+	adminMu sync.Mutex
+
+	fatal atomic.Pointer[error] // set once, by fail
+
+	mu      sync.Mutex // guards what follows
+	logs    map[int64]*treeLog
+	closing bool
+	users   sync.WaitGroup // calls and transactions under way; no Add once closing
+
+	stopping chan struct{} // closed when closing is set
+
+	// beforeCommit, if a test sets it, can fail a commit.
+	beforeCommit func() error
+}
+
+// Open opens the database in a folder, or makes an empty one, and checks every
+// tree in it. The errors are ErrFormat, CorruptError, or those of Badger: among
+// them that another process has it open.
+func Open(opt Options) (*DB, error) {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opt.MaxBatch == 0 {
+		opt.MaxBatch = 4096
+	}
+	if opt.MinFree == 0 {
+		opt.MinFree = 512 << 20
+	}
+	if opt.CachedTiles == 0 {
+		opt.CachedTiles = 1024
+	}
+	// Managed: this package gives the versions. A read then takes the last
+	// durable one, where Badger's own would wait for the commit under way.
+	b, err := badger.OpenManaged(badger.DefaultOptions(opt.Dir).
+		WithReadOnly(opt.ReadOnly).
+		WithSyncWrites(true).
+		WithDetectConflicts(false). // commitMu lets one writer in at a time
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(1 << 20). // nothing goes there
+		WithCompression(options.None). // digests and ciphertext: nothing to gain
+		WithBlockCacheSize(0).         // uncompressed tables are read where they are mapped
+		WithChecksumVerificationMode(options.OnBlockRead).
+		WithMetricsEnabled(false).
+		WithLogger(badgerLogger{opt.Logger}))
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open the log database %s: %w", opt.Dir, err)
+	}
+	db := &DB{
+		opt: opt, badger: b, cache: newTileCache(opt.CachedTiles),
+		logs: map[int64]*treeLog{}, stopping: make(chan struct{}),
+	}
+	db.version = b.MaxVersion()
+	db.readable.Store(db.version)
+	err = db.resolveDir()
+	if err == nil {
+		err = db.start()
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return db, nil
+}
+
+// resolveDir finds the name under which the kernel knows the folder.
+func (db *DB) resolveDir() error {
+	dir, err := filepath.Abs(db.opt.Dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't resolve the log's folder: %w", err)
+	}
+	db.dir = dir
+	if !db.opt.ReadOnly {
+		adviseWAL(dir)
+	}
+	return nil
+}
+
+// start checks the format and loads the trees.
+func (db *DB) start() error {
+	txn := db.newRead()
+	defer txn.Discard()
+	v, err := read(txn, []byte{kindFormat})
+	if err != nil {
+		return fmt.Errorf("couldn't read the format of the log database: %w", err)
+	}
+	if v == nil && db.version == 0 && !db.opt.ReadOnly {
+		w := db.badger.NewTransactionAt(db.version, true)
+		defer w.Discard()
+		if err := w.Set([]byte{kindFormat}, []byte(format)); err != nil {
+			return err
+		}
+		return db.commit(w)
+	}
+	if string(v) != format {
+		return fmt.Errorf("%w: %s says %.40q, want %q", ErrFormat, db.opt.Dir, v, format)
+	}
+	trees, err := listTrees(txn, true)
+	if err != nil {
+		return err
+	}
+	for _, t := range trees {
+		if _, err := db.load(txn, t.TreeId); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newRead returns a read transaction on what is durable.
+func (db *DB) newRead() *badger.Txn { return db.badger.NewTransactionAt(db.readable.Load(), false) }
+
+// read returns a copy of the value under key, nil if there is none.
+func read(txn *badger.Txn, key []byte) ([]byte, error) {
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return item.ValueCopy(nil)
+}
+
+// commit makes a transaction durable. An error is fatal: the writes may be in
+// Badger's memory, on the disk, both or neither.
+func (db *DB) commit(txn *badger.Txn) error {
+	db.commitMu.Lock()
+	defer db.commitMu.Unlock()
+	if err := db.err(); err != nil {
+		return err
+	}
+	err := error(nil)
+	if db.beforeCommit != nil {
+		err = db.beforeCommit()
+	}
+	if err == nil {
+		err = txn.CommitAt(db.version+1, nil)
+	}
+	if err != nil {
+		return db.fail(fmt.Errorf("couldn't commit: %w", err))
+	}
+	db.version++
+	if db.version-db.advised >= adviseEvery {
+		adviseWAL(db.dir) // Badger begins a new file every 64 MiB
+		db.advised = db.version
+	}
+	db.readable.Store(db.version)
+	// No reader minds that old versions go: all it reads at its version was
+	// written once (leaves, tiles, identities) or is taken at the latest one.
+	db.badger.SetDiscardTs(db.version)
+	return nil
+}
+
+// err returns why nothing can be done: ErrFatal with its cause, or nil.
+func (db *DB) err() error {
+	if p := db.fatal.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// fail stops the database and answers everyone who waits. It returns the error
+// that is given from now on.
+func (db *DB) fail(cause error) error {
+	err := fmt.Errorf("%w (%w)", ErrFatal, cause)
+	if !db.fatal.CompareAndSwap(nil, &err) {
+		return db.err()
+	}
+	db.opt.Logger.Error("the log has stopped; restart after fixing the cause", "err", cause)
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for _, l := range db.logs {
+		l.giveUp(err)
+	}
+	return err
+}
+
+// enter begins a use of the database, which Close waits for; leave ends it.
+func (db *DB) enter() error {
+	if err := db.err(); err != nil {
+		return err
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closing {
+		return ErrClosed
+	}
+	db.users.Add(1)
+	return nil
+}
+
+func (db *DB) leave() { db.users.Done() }
+
+// enterToWrite is enter for who wants to change something.
+func (db *DB) enterToWrite() error {
+	if db.opt.ReadOnly {
+		return ErrReadOnly
+	}
+	if free, ok := freeSpace(db.opt.Dir); ok && free < db.opt.MinFree {
+		return fmt.Errorf("%w: %d MiB free on the file system of %s, %d MiB wanted", ErrDiskFull, free>>20, db.opt.Dir, db.opt.MinFree>>20)
+	}
+	return db.enter()
+}
+
+// log returns the log of a tree. The error is a NotFound status if there is no
+// such tree.
+func (db *DB) log(tree int64) (*treeLog, error) {
+	db.mu.Lock()
+	l := db.logs[tree]
+	db.mu.Unlock()
+	if l != nil {
+		return l, nil
+	}
+	txn := db.newRead()
+	defer txn.Discard()
+	if _, err := getTree(txn, tree); err != nil {
+		return nil, err
+	}
+	return db.load(txn, tree)
+}
+
+// load reads a log's state. If another call was faster, it returns its log.
+func (db *DB) load(txn *badger.Txn, tree int64) (*treeLog, error) {
+	s, err := loadState(txn, tree)
+	if err != nil {
+		return nil, err
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if l := db.logs[tree]; l != nil {
+		return l, nil
+	}
+	l := newTreeLog(db, tree, s)
+	db.logs[tree] = l
+	return l, nil
+}
+
+// Close takes no more leaves, waits until those that were taken are integrated
+// (if a Sequence runs) and until every transaction is closed, and closes the
+// database.
+func (db *DB) Close(ctx context.Context) error {
+	db.mu.Lock()
+	if db.closing {
+		db.mu.Unlock()
+		return nil
+	}
+	db.closing = true
+	close(db.stopping)
+	for _, l := range db.logs {
+		l.close()
+	}
+	db.mu.Unlock()
+	idle := make(chan struct{})
+	go func() { db.users.Wait(); close(idle) }()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		return fmt.Errorf("couldn't close the log database, which is in use: %w", ctx.Err())
+	}
+	if err := db.badger.Close(); err != nil {
+		return fmt.Errorf("couldn't close the log database %s: %w", db.opt.Dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+// Package badgerlog is Trillian's storage (storage.LogStorage and
+// storage.AdminStorage) on Badger, an embedded key-value store: with Trillian's
+// log server and sequencer it makes a verifiable log inside one process.
+//
+// What it promises:
+//
+//   - A leaf that AddSequencedLeaves or QueueLeaves answered is on the disk and
+//     in the tree, at its index. There is no durable queue: leaves wait in
+//     memory, and the commit that integrates them answers whoever waits.
+//   - Leaves enter the tree in the order of their indices, without gaps, once
+//     per identity.
+//   - A commit whose outcome is unknown stops everything (ErrFatal) until the
+//     database is opened again, which decides from the disk.
+//   - Opening recomputes the tree's right edge from the leaves and refuses a
+//     database whose root does not follow from them (CorruptError).
+//
+// What it never does: forget a leaf, drop a key range, delete a tree that has
+// leaves.
+//
+// The life of a batch:
+//
+//  1. The adder checks the leaves against the queue and the database and puts
+//     them into the queue; it waits.
+//  2. Sequence is woken and runs log.IntegrateBatch, which takes leaves from the
+//     queue, bounded in number and bytes, and computes the nodes and the root.
+//  3. Leaves, identities, tiles that became full and the unsigned root go into
+//     one Badger transaction, which is synced (one fsync of Badger's
+//     write-ahead log for the whole batch).
+//  4. Only then the new state becomes visible to readers and the adders are
+//     answered. A crash before the sync loses leaves that nobody was told
+//     about; a crash after it finds them all.
+//
+// What Badger holds, below a prefix with the tree's id: each leaf under its
+// index, the index under the first half of the leaf's identity hash, the full
+// hash tiles of c2sp.org/tlog-tiles, the latest root. Unfinished tiles are in
+// memory only.
+//
+// Traps of Badger v4.9.6 that the code steps around: writes are not synced
+// unless asked (SyncWrites); each transaction is synced by itself, so that
+// grouping must happen above; a failed sync of the value log is only logged, so
+// that no value may go there (ValueThreshold); a transaction holds at most 15 %
+// of a memtable; a read transaction waits for the commit under way, fsync
+// included, unless the caller manages the timestamps (OpenManaged); it writes
+// through mapped files, so that a full disk kills the process, which MinFree
+// forestalls; dropping prefixes lost writes in earlier versions, so none is
+// ever dropped.
+package badgerlog

@@ -1,0 +1,324 @@
+package mta
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unicode/utf8"
+
+	"github.com/emersion/go-sasl"
+	"github.com/emersion/go-smtp"
+
+	"scripta/internal/keys"
+	"scripta/mta/pec"
+	"scripta/mta/smtpd"
+	"scripta/mta/spool"
+	"scripta/register"
+	"scripta/register/record"
+)
+
+// Authenticator checks a password (mta/mailbox).
+type Authenticator interface {
+	Verify(ctx context.Context, login, password string) (bool, error)
+}
+
+// AccessPoint is the SMTP backend by which authenticated users hand messages in
+// (punto di accesso, RFC 6109 §3.1).
+type AccessPoint struct {
+	pipeline   *Pipeline
+	auth       Authenticator
+	perAccount int
+	log        *slog.Logger
+
+	mu       sync.Mutex     // guards what follows
+	accounts map[string]int // connections by account
+	busy     map[*smtpd.Conn]*atomic.Bool
+}
+
+// maxAuthFailures is how often a connection may fail to authenticate.
+const maxAuthFailures = 3
+
+// NewAccessPoint makes the Access Point of a pipeline. perAccount bounds the
+// connections of one account at once.
+func NewAccessPoint(p *Pipeline, auth Authenticator, perAccount int, log *slog.Logger) *AccessPoint {
+	return &AccessPoint{pipeline: p, auth: auth, perAccount: perAccount, log: log, accounts: map[string]int{}, busy: map[*smtpd.Conn]*atomic.Bool{}}
+}
+
+// Busy reports whether a connection is handing in a message now.
+func (a *AccessPoint) Busy(c *smtpd.Conn) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.busy[c]
+	return b != nil && b.Load()
+}
+
+// NewSession implements [smtp.Backend].
+func (a *AccessPoint) NewSession(c *smtp.Conn) (smtp.Session, error) {
+	conn, ok := c.Conn().(*smtpd.Conn)
+	if !ok {
+		return nil, replyUnforeseen
+	}
+	s := &session{point: a, conn: conn, log: a.log.With("peer", conn.RemoteAddr().String())}
+	a.mu.Lock()
+	a.busy[conn] = &s.busy
+	a.mu.Unlock()
+	a.pipeline.metrics.Connections.Add(1)
+	return s, nil
+}
+
+// session is one connection's dialog; go-smtp calls it from one goroutine.
+type session struct {
+	point    *AccessPoint
+	conn     *smtpd.Conn
+	log      *slog.Logger
+	user     string // authenticated address, "" before
+	failures int
+	sender   string
+	rcpt     []string
+	seen     map[string]bool
+	busy     atomic.Bool
+	closed   bool
+}
+
+// AuthMechanisms implements [smtp.AuthSession].
+func (s *session) AuthMechanisms() []string { return []string{sasl.Plain, sasl.Login} }
+
+// Auth implements [smtp.AuthSession].
+func (s *session) Auth(mechanism string) (sasl.Server, error) {
+	switch mechanism {
+	case sasl.Plain:
+		return sasl.NewPlainServer(func(identity, username, password string) error {
+			if identity != "" && !pec.SameAddress(identity, username) {
+				return replyAuthFailed
+			}
+			return s.authenticate(username, password)
+		}), nil
+	case sasl.Login:
+		return &loginServer{authenticate: s.authenticate}, nil
+	}
+	return nil, smtp.ErrAuthUnknownMechanism
+}
+
+func (s *session) authenticate(username, password string) error {
+	if s.failures >= maxAuthFailures {
+		return replyTooManyAuths
+	}
+	ok, err := s.point.auth.Verify(context.Background(), username, password)
+	if err != nil {
+		return replyFor(err, s.log)
+	}
+	if !ok {
+		s.failures++
+		s.point.pipeline.metrics.AuthFailures.Add(1)
+		s.log.Info("authentication failed")
+		s.log.Debug("authentication failed", "login", username)
+		return replyAuthFailed
+	}
+	user := strings.ToLower(username)
+	s.point.mu.Lock()
+	defer s.point.mu.Unlock()
+	if s.point.accounts[user] >= s.point.perAccount {
+		return replyTooManyLogins
+	}
+	s.point.accounts[user]++
+	s.user = user
+	return nil
+}
+
+// Reset implements [smtp.Session].
+func (s *session) Reset() { s.sender, s.rcpt, s.seen = "", nil, nil }
+
+// Logout implements [smtp.Session].
+func (s *session) Logout() error {
+	a := s.point
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	delete(a.busy, s.conn)
+	if s.user != "" {
+		if a.accounts[s.user]--; a.accounts[s.user] == 0 {
+			delete(a.accounts, s.user)
+		}
+	}
+	a.pipeline.metrics.Connections.Add(-1)
+	return nil
+}
+
+// Mail implements [smtp.Session].
+func (s *session) Mail(from string, _ *smtp.MailOptions) error {
+	switch {
+	case s.user == "":
+		return s.refused(replyAuthRequired)
+	case !pec.SameAddress(from, s.user):
+		return s.refused(replyNotOwner)
+	}
+	if err := s.point.pipeline.roomFor(0); err != nil {
+		return s.refused(replyFor(err, s.log))
+	}
+	s.sender = from
+	return nil
+}
+
+// Rcpt implements [smtp.Session]. A recipient given twice counts once.
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if !plainAddress(to) {
+		return s.refused(replyBadAddress)
+	}
+	if _, ours := s.point.pipeline.index.OfAddress(to); !ours {
+		return s.refused(replyNoRelay)
+	}
+	key := pec.NormalizeAddress(to)
+	if s.seen == nil {
+		s.seen = map[string]bool{}
+	}
+	if !s.seen[key] {
+		s.seen[key] = true
+		s.rcpt = append(s.rcpt, to)
+	}
+	return nil
+}
+
+// plainAddress accepts what can be an address of this provider: printable ASCII,
+// one @, no quoting.
+func plainAddress(a string) bool {
+	if len(a) > 254 || !utf8.ValidString(a) || strings.Count(a, "@") != 1 {
+		return false
+	}
+	for i := range len(a) {
+		if c := a[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"\<>()[],;:`, c) >= 0 {
+			return false
+		}
+	}
+	return a[0] != '@' && a[len(a)-1] != '@'
+}
+
+// Data implements [smtp.Session]. It returns nil, answered by 250, only when the
+// message is safe.
+func (s *session) Data(r io.Reader) error {
+	s.busy.Store(true)
+	defer s.busy.Store(false)
+	if err := s.data(r); err != nil {
+		return s.refused(replyFor(err, s.log))
+	}
+	s.point.pipeline.metrics.Accepted.Add(1)
+	return nil
+}
+
+func (s *session) refused(err error) error {
+	s.point.pipeline.metrics.Refused.Add(1)
+	return err
+}
+
+func (s *session) data(r io.Reader) error {
+	p := s.point.pipeline
+	if err := p.roomFor(0); err != nil {
+		return err
+	}
+	var id spool.ID
+	rand.Read(id[:])
+	log := s.log.With("tx", fmt.Sprintf("%x", id))
+	begun, err := p.now() // only its month counts: the octets are sealed under it
+	if err != nil {
+		return err
+	}
+	month := keys.MonthOf(begun.Time)
+	w, err := p.register.Contents().Create(id, uint16(month))
+	if err != nil {
+		return err
+	}
+	original, err := pec.ReadOriginal(io.TeeReader(r, w), pec.DefaultLimits())
+	if s.conn.TakeBare() && (err == nil || !errors.Is(err, smtp.ErrDataTooLarge)) {
+		err = replyBareControl
+	}
+	switch {
+	case err != nil:
+	case s.conn.Broken(): // BDAT cut short looks like the end of the message
+		err = replyCutShort
+	case original.NUL || original.BareNewline:
+		err = replyBareControl
+	case original.HeaderLen == 0:
+		err = replyEmpty
+	}
+	if err != nil {
+		w.Abort()
+		return err
+	}
+	m, err := p.now()
+	if err != nil {
+		w.Abort()
+		return err
+	}
+	sub := p.newSubmission(original, m, month, s.sender, s.rcpt, s.user, s.peer())
+	rand.Read(sub.Incoming[:])
+	if err := p.take(context.Background(), id, w, sub, original); err != nil {
+		return err
+	}
+	log.Info("message accepted", "size", original.Size, "recipients", len(s.rcpt), "refusals", len(sub.Reasons))
+	return nil
+}
+
+// peer describes the connection for the record.
+func (s *session) peer() record.Peer {
+	p := record.Peer{Address: s.conn.RemoteAddr().String()}
+	if state, ok := s.conn.TLS(); ok {
+		p.TLS, p.Cipher = tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
+		if len(state.PeerCertificates) > 0 {
+			sum := sha256.Sum256(state.PeerCertificates[0].Raw)
+			p.Certificate = sum[:]
+		}
+	}
+	return p
+}
+
+// errNoSpace is answered before a disk is so full that the register would stop.
+var errNoSpace = fmt.Errorf("mta: less free space than mail.min_free_bytes: %w", syscall.ENOSPC)
+
+// roomFor refuses when the disk has no room for size more bytes.
+func (p *Pipeline) roomFor(size int64) error {
+	free, err := p.free()
+	if err != nil {
+		return err
+	}
+	if free-size < p.limits.MinFreeBytes {
+		return errNoSpace
+	}
+	return nil
+}
+
+// appendFirst appends the record of a message that came in.
+func (p *Pipeline) appendFirst(ctx context.Context, id spool.ID, s *submission) error {
+	_, err := p.register.Append(ctx, register.Entry{ID: record.MakeID(id, stepSubmitted, 0), Record: p.submitted(s, id)})
+	return err
+}
+
+// loginServer is the server's side of AUTH LOGIN, which some clients still need.
+type loginServer struct {
+	username     string
+	asked        int
+	authenticate func(username, password string) error
+}
+
+// Next implements [sasl.Server].
+func (l *loginServer) Next(response []byte) (challenge []byte, done bool, err error) {
+	if response == nil && l.asked == 0 {
+		l.asked = 1
+		return []byte("Username:"), false, nil
+	}
+	if l.asked < 2 {
+		l.username, l.asked = string(response), 2
+		return []byte("Password:"), false, nil
+	}
+	return nil, true, l.authenticate(l.username, string(response))
+}

@@ -1,0 +1,29 @@
+// Package mta is the pipeline of certified mail (RFC 6109): the Access Point
+// that takes a message from its author, the Incoming Point that takes an
+// envelope from a provider, and the Delivery Point that puts it into a mailbox.
+//
+// The way of a message between two accounts of this provider:
+//
+//  1. Access Point (§3.1). SMTP hands the message in; its octets go, sealed, to
+//     the content store while the formal checks run over them. At the end the
+//     transaction's id, its one time reading and the outcome of the checks are
+//     made durable as a job, and the record "submitted" is appended. Only then
+//     is 250 answered.
+//  2. A worker issues the acceptance and the transport envelope, or a
+//     non-acceptance that names the reasons. Each message is stored, then
+//     recorded, then delivered.
+//  3. Incoming Point (§3.2). The envelope's signature and form are checked and a
+//     take-charge goes to the sending provider: here, to ourselves.
+//  4. Delivery Point (§3.3). The envelope is put into each recipient's mailbox
+//     and the author gets a delivery receipt, or a non-delivery.
+//
+// What it promises: every message answered 250 ends in exactly one acceptance
+// and, for each recipient, exactly one delivery or non-delivery, whatever
+// process dies when; each of them is one record in the register. A job that a
+// crash interrupts is run again from the start: what was decided is read from
+// its notes, what was issued comes from the receipt store, what was appended is
+// found again by its record id, and what was published is not published twice.
+//
+// A forged receipt inside a message is content, never an event: only the signed
+// top level of a message counts.
+package mta

@@ -1,0 +1,27 @@
+package mta
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Metrics counts what the pipeline did since it was opened. Fields may be read
+// at any time.
+type Metrics struct {
+	Connections   atomic.Int64  // open now
+	AuthFailures  atomic.Uint64 // refused passwords
+	Accepted      atomic.Uint64 // messages answered 250
+	Refused       atomic.Uint64 // messages answered 4xx or 5xx
+	NonAccepted   atomic.Uint64 // of the accepted: those that got a non-acceptance
+	Delivered     atomic.Uint64 // recipients
+	NotDelivered  atomic.Uint64 // recipients
+	Finished      atomic.Uint64 // messages with every outcome issued
+	FinishedNanos atomic.Uint64 // worker time spent on them
+	Retries       atomic.Uint64 // jobs that failed and were put off
+	Alarms        atomic.Uint64 // what a person must look at
+}
+
+func (m *Metrics) finished(d time.Duration) {
+	m.Finished.Add(1)
+	m.FinishedNanos.Add(uint64(d))
+}

@@ -1,0 +1,223 @@
+package mta
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"scripta/internal/cms"
+	"scripta/mta/mailbox"
+	"scripta/mta/pec"
+	"scripta/mta/providers"
+	"scripta/mta/spool"
+	"scripta/register"
+	"scripta/register/record"
+	"scripta/tsa/clock"
+)
+
+// Clock reads the measured time (tsa/clock).
+type Clock interface {
+	Now() (clock.Reading, error)
+}
+
+// Limits of what is accepted.
+type Limits struct {
+	Recipients           int   // of a message
+	BytesTimesRecipients int64 // size of a message times its recipients
+	MinFreeBytes         int64 // no message is taken when the disk has less left
+}
+
+// Options say what a pipeline is made of.
+type Options struct {
+	Register      *register.Register
+	Spool         *spool.Spool
+	Jobs          []*spool.Job // unfinished, as spool.Open returned them
+	Boxes         *mailbox.Store
+	Index         *providers.Index
+	Composer      *pec.Composer
+	Roots         *x509.CertPool // of the providers' signing certificates
+	Clock         Clock
+	Limits        Limits
+	KeepOriginals bool
+	FreeBytes     func() (int64, error) // left on the disk that everything lies on
+	Workers       int
+	Logger        *slog.Logger
+}
+
+// Pipeline runs the jobs of the three points. Its methods may be called
+// concurrently.
+type Pipeline struct {
+	register *register.Register
+	spool    *spool.Spool
+	boxes    *mailbox.Store
+	index    *providers.Index
+	composer *pec.Composer
+	roots    *x509.CertPool
+	chains   cms.ChainCache
+	clock    Clock
+	limits   Limits
+	keep     bool
+	free     func() (int64, error)
+	log      *slog.Logger
+	metrics  Metrics
+
+	tasks chan *task
+	stop  context.CancelFunc
+	ctx   context.Context
+	wait  sync.WaitGroup
+}
+
+// task is a job on its way; what was parsed when it came in is kept, and read
+// again after a restart.
+type task struct {
+	job        *spool.Job
+	submission *submission
+	original   *pec.Original
+	tries      int
+}
+
+// tasksWaiting bounds how many accepted messages wait in memory for a worker;
+// beyond it the Access Point waits before it answers.
+const tasksWaiting = 1024
+
+// Open makes the pipeline and puts every job that a crash left behind in order:
+// those whose message was never acknowledged are dropped, the others will be run
+// again by Start. Nobody may read the mailboxes before it returns.
+func Open(ctx context.Context, o Options) (*Pipeline, error) {
+	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, index: o.Index, composer: o.Composer, roots: o.Roots,
+		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, log: o.Logger,
+		tasks: make(chan *task, max(tasksWaiting, len(o.Jobs)))}
+	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+	live := map[[16]byte]bool{}
+	for _, j := range o.Jobs {
+		t, err := p.resume(ctx, j)
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
+			live[[16]byte(j.ID)] = true
+			live[[16]byte(t.submission.Incoming)] = true
+			p.tasks <- t
+		}
+	}
+	err := o.Boxes.CleanTmp(func(_, name string) bool {
+		tx, ok := transactionOf(name)
+		return ok && live[tx]
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't clean the mailboxes after a crash: %w", err)
+	}
+	return p, nil
+}
+
+// resume decides about a job that a crash left. The record "submitted" is the
+// point of no return: without it the client got no 250 and will try again.
+func (p *Pipeline) resume(ctx context.Context, j *spool.Job) (*task, error) {
+	s, err := decodeSubmission(j)
+	if err != nil {
+		return nil, err
+	}
+	_, ok, err := p.register.Lookup(ctx, record.MakeID(j.ID, stepSubmitted, 0))
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		p.log.Info("job resumed after a restart", "tx", fmt.Sprintf("%x", j.ID))
+		return &task{job: j, submission: s}, nil
+	}
+	p.log.Info("a message that was never acknowledged is dropped", "tx", fmt.Sprintf("%x", j.ID))
+	if err := p.register.Contents().Remove(j.ID, s.ContentMonth); err != nil {
+		return nil, err
+	}
+	return nil, p.spool.Done(j)
+}
+
+// Start runs the workers.
+func (p *Pipeline) Start(workers int) {
+	for range workers {
+		p.wait.Go(p.work)
+	}
+}
+
+// Close stops the workers after their current jobs. Jobs not begun stay in the
+// spool. The spool, the mailboxes and the register stay open.
+func (p *Pipeline) Close() {
+	p.stop()
+	p.wait.Wait()
+}
+
+func (p *Pipeline) work() {
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case t := <-p.tasks:
+			p.runTask(t)
+		}
+	}
+}
+
+// runTask runs a job and, when it fails, runs it again later: nothing that was
+// accepted is ever given up.
+func (p *Pipeline) runTask(t *task) {
+	log := p.log.With("tx", fmt.Sprintf("%x", t.job.ID))
+	start := time.Now()
+	err := p.run(context.WithoutCancel(p.ctx), t, log)
+	if err == nil {
+		p.metrics.finished(time.Since(start))
+		return
+	}
+	t.tries++
+	p.metrics.Retries.Add(1)
+	delay := min(time.Second<<min(t.tries, 9), 5*time.Minute)
+	log.Error("a job failed and will be run again", "err", err, "tries", t.tries, "in", delay)
+	if errors.Is(err, register.ErrStopped) || errors.Is(err, register.ErrConflict) {
+		p.metrics.Alarms.Add(1)
+	}
+	time.AfterFunc(delay, func() {
+		select {
+		case p.tasks <- t:
+		case <-p.ctx.Done():
+		}
+	})
+}
+
+// errUntrustedTime says that the clock's policy forbids to certify now.
+var errUntrustedTime = errors.New("mta: the time is not traceable")
+
+// moment is one reading of the clock, as it is kept with a transaction.
+type moment struct {
+	Time  time.Time   `json:"time"`
+	State clock.State `json:"clock"`
+}
+
+// now reads the clock once for a transaction, in whole milliseconds.
+func (p *Pipeline) now() (moment, error) {
+	r, err := p.clock.Now()
+	if err != nil {
+		return moment{}, fmt.Errorf("%w: %w", errUntrustedTime, err)
+	}
+	m := moment{Time: r.Time.UTC().Truncate(time.Millisecond), State: r.State}
+	if err := p.register.Begin(m.Time); err != nil {
+		return moment{}, fmt.Errorf("%w: %w", errUntrustedTime, err)
+	}
+	return m, nil
+}
+
+// detail marks a record whose time is not traceable to UTC (DM 2/11/2005 art. 9).
+func (m moment) detail(more ...record.Pair) []record.Pair {
+	if m.State != clock.Synced && m.State != clock.Warning {
+		more = append(more, record.Pair{Name: "clock", Value: "time not traceable: " + m.State.String()})
+	}
+	return record.SortDetail(more)
+}
+
+// Metrics returns the pipeline's counters.
+func (p *Pipeline) Metrics() *Metrics { return &p.metrics }
+
+// Waiting is the number of messages that are accepted and not finished.
+func (p *Pipeline) Waiting() int { return p.spool.Waiting() }

@@ -1,0 +1,101 @@
+package smtpd
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is one client's connection, after TLS where there is any.
+type Conn struct {
+	net.Conn // what go-smtp reads and writes: TLS, or plain TCP
+	idle     time.Duration
+	broken   atomic.Bool
+	bare     atomic.Bool
+	controls controls // of the goroutine that reads
+	muteLine bool     // drop the next line written: the greeting after STARTTLS
+	release  func()
+	once     sync.Once
+
+	mu    sync.Mutex // guards total
+	total time.Time  // deadline set by the server for the whole command or message
+}
+
+// Broken reports whether reading has failed or met the end of the connection:
+// what was read before it may be cut short.
+func (c *Conn) Broken() bool { return c.broken.Load() }
+
+// TakeBare reports whether a bare CR, a bare LF or a NUL has come since the last
+// call. A message read meanwhile must be refused with 550 5.6.11.
+func (c *Conn) TakeBare() bool { return c.bare.Swap(false) }
+
+// TLS returns the connection's TLS state; ok is false without TLS.
+func (c *Conn) TLS() (state tls.ConnectionState, ok bool) {
+	if t, is := c.Conn.(*tls.Conn); is {
+		return t.ConnectionState(), true
+	}
+	return state, false
+}
+
+// Read waits at most the idle time, and never beyond the server's deadline,
+// which covers a whole message.
+func (c *Conn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	deadline := c.total
+	c.mu.Unlock()
+	if d := time.Now().Add(c.idle); deadline.IsZero() || d.Before(deadline) {
+		deadline = d
+	}
+	if err := c.Conn.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	if !c.controls.clean(p[:n]) {
+		c.bare.Store(true)
+	}
+	if err != nil {
+		c.broken.Store(true)
+	}
+	return n, err
+}
+
+// SetReadDeadline bounds all reads until it is called again.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	c.total = t
+	c.mu.Unlock()
+	return nil
+}
+
+// SetDeadline implements [net.Conn].
+func (c *Conn) SetDeadline(t time.Time) error {
+	_ = c.SetReadDeadline(t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// hidden are the lines of an EHLO answer that are not passed on.
+var hidden = [][]byte{[]byte("250-CHUNKING\r\n"), []byte("250-8BITMIME\r\n")}
+
+// Write passes on what the server says, but for the capabilities that are not
+// offered. go-smtp writes each line of an answer by one call.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.muteLine {
+		c.muteLine = false
+		return len(p), nil
+	}
+	for _, h := range hidden {
+		if bytes.Equal(p, h) {
+			return len(p), nil
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// Close implements [net.Conn].
+func (c *Conn) Close() error {
+	c.once.Do(c.release)
+	return c.Conn.Close()
+}

@@ -1,0 +1,40 @@
+package mta
+
+import (
+	"encoding/hex"
+
+	"scripta/register/record"
+)
+
+// Steps of a transaction. With the transaction's id and an ordinal they make the
+// ids of its records and the Message-IDs of what it issues, so they never change.
+const (
+	stepSubmitted     uint16 = 1
+	stepAcceptance    uint16 = 2
+	stepNonAcceptance uint16 = 3
+	stepEnvelope      uint16 = 4
+	stepNotified      uint16 = 5 // acceptance or non-acceptance put into the sender's mailbox
+
+	stepReceived           uint16 = 16
+	stepTakeCharge         uint16 = 17
+	stepTakeChargeNotified uint16 = 18
+
+	// By recipient: the ordinal is the recipient's place.
+	stepDelivered       uint16 = 32
+	stepDelivery        uint16 = 33
+	stepNonDelivery     uint16 = 34
+	stepOutcomeNotified uint16 = 35
+)
+
+// fileName is the unique part of a message's name in a mailbox: the id of the
+// record that tells of its issue, so that a rerun finds what it prepared.
+func fileName(id record.ID) string { return hex.EncodeToString(id[:]) }
+
+// transactionOf returns the transaction whose message has this name.
+func transactionOf(name string) (tx [16]byte, ok bool) {
+	b, err := hex.DecodeString(name)
+	if err != nil || len(b) != len(record.ID{}) {
+		return tx, false
+	}
+	return record.ID(b).Transaction(), true
+}

@@ -1,0 +1,216 @@
+package mta
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"scripta/internal/keys"
+	"scripta/mta/pec"
+	"scripta/mta/spool"
+	"scripta/register/receipts"
+	"scripta/register/record"
+)
+
+// submission is the job of a message handed in at the Access Point: everything
+// decided about it before any effect. A rerun takes nothing from elsewhere.
+type submission struct {
+	Moment       moment          `json:"moment"`
+	ContentMonth uint16          `json:"content_month"` // under which the message's octets are sealed
+	Sender       string          `json:"sender"`        // reverse path
+	Recipients   []pec.Recipient `json:"recipients"`    // forward paths, each once
+	Reasons      []string        `json:"reasons"`       // not empty: not to be accepted
+	Actor        string          `json:"actor"`
+	Peer         record.Peer     `json:"peer"`
+	Incoming     spool.ID        `json:"incoming"` // id of the Incoming Point's transaction
+	Digest       []byte          `json:"digest"`
+	Facts        submissionFacts `json:"facts"`
+}
+
+// submissionFacts is what records and notices say of the message.
+type submissionFacts struct {
+	MessageID   string          `json:"message_id"` // the author's, with angle brackets
+	Subject     string          `json:"subject"`
+	ReplyTo     string          `json:"reply_to"`
+	ReceiptType pec.ReceiptType `json:"receipt_type"`
+	To          []string        `json:"to"`
+	Cc          []string        `json:"cc"`
+	Size        int64           `json:"size"`
+}
+
+func decodeSubmission(j *spool.Job) (*submission, error) {
+	s := new(submission)
+	if err := json.Unmarshal(j.Body, s); err != nil {
+		return nil, fmt.Errorf("job %x cannot be read: %w", j.ID, err)
+	}
+	return s, nil
+}
+
+// transaction is the Access Point's.
+func (s *submission) transaction(id spool.ID) pec.Transaction {
+	return pec.Transaction{ID: id, Time: s.Moment.Time}
+}
+
+// facts returns what every message issued about this one says.
+func (s *submission) facts(envelopeID string) pec.Facts {
+	return pec.Facts{Sender: s.Sender, Recipients: s.Recipients, ReplyTo: s.Facts.ReplyTo, Subject: s.Facts.Subject,
+		OriginalID: s.Facts.MessageID, EnvelopeID: envelopeID, ReceiptType: s.Facts.ReceiptType}
+}
+
+// record begins a record about the submission.
+func (s *submission) record(p *Pipeline, kind record.Kind, envelopeID string) *record.Record {
+	r := &record.Record{Kind: kind, Time: s.Moment.Time, MessageID: trimID(envelopeID), OriginalID: s.Facts.MessageID,
+		Sender: s.Sender, Subject: s.Facts.Subject, Provider: p.composer.Provider.Name, ReceiptType: s.Facts.ReceiptType.String(),
+		Detail: s.Moment.detail()}
+	for _, x := range s.Recipients {
+		r.Recipients = append(r.Recipients, record.Recipient{Address: x.Address, Certified: x.Certified})
+	}
+	return r
+}
+
+// submitted is the transaction's first record, appended before 250.
+func (p *Pipeline) submitted(s *submission, id spool.ID) *record.Record {
+	r := s.record(p, record.Submitted, s.transaction(id).Issue(stepEnvelope, 0).MessageID(p.composer.Provider))
+	r.Digest, r.Size, r.Peer, r.Actor = s.Digest, uint64(s.Facts.Size), s.Peer, s.Actor
+	return r
+}
+
+// run carries a job to its end. Every step may be run again.
+func (p *Pipeline) run(ctx context.Context, t *task, log *slog.Logger) error {
+	s := t.submission
+	content, err := p.register.Contents().OpenContent(t.job.ID, s.ContentMonth)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if len(s.Reasons) > 0 {
+		err = p.refuse(ctx, t)
+	} else {
+		err = p.accept(ctx, t, content, log)
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.spool.Done(t.job); err != nil {
+		return err
+	}
+	if !p.keep {
+		if err := p.register.Contents().Remove(t.job.ID, s.ContentMonth); err != nil {
+			log.Warn("the content of a finished message could not be deleted", "err", err)
+		}
+	}
+	return nil
+}
+
+// refuse issues the non-acceptance (RFC 6109 §3.1.2).
+func (p *Pipeline) refuse(ctx context.Context, t *task) error {
+	s, tx := t.submission, t.submission.transaction(t.job.ID)
+	envelopeID := tx.Issue(stepEnvelope, 0).MessageID(p.composer.Provider) // of no envelope
+	rec := s.record(p, record.NonAcceptanceIssued, envelopeID)
+	rec.Outcome = record.Outcome{Code: "5.6.0", Text: joinReasons(s.Reasons)}
+	b := &batch{p: p}
+	m, err := b.message(record.MakeID(t.job.ID, stepNonAcceptance, 0), rec, receipts.Included{}, func() (*pec.Message, error) {
+		return p.composer.NonAcceptance(tx.Issue(stepNonAcceptance, 0), s.facts(envelopeID), s.Reasons)
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.commit(ctx); err != nil {
+		return err
+	}
+	p.metrics.NonAccepted.Add(1)
+	notice := &placement{mailbox: s.Sender, message: m.Issued, bypassQuota: true}
+	at, err := p.place(t.job, "refused", s.Moment.Time, []*placement{notice}, nil)
+	if err != nil {
+		return err
+	}
+	return p.notified(ctx, s, envelopeID, record.MakeID(t.job.ID, stepNotified, 0), notice, at)
+}
+
+// accept issues the acceptance and the envelope (RFC 6109 §3.1.4, §3.1.5) and
+// hands the envelope to the Incoming Point of each recipient's provider.
+func (p *Pipeline) accept(ctx context.Context, t *task, content receipts.Content, log *slog.Logger) error {
+	s, tx := t.submission, t.submission.transaction(t.job.ID)
+	at := tx.Issue(stepEnvelope, 0)
+	envelopeID := at.MessageID(p.composer.Provider)
+	b := &batch{p: p}
+	acceptance, err := b.message(record.MakeID(t.job.ID, stepAcceptance, 0), s.record(p, record.AcceptanceIssued, envelopeID), receipts.Included{},
+		func() (*pec.Message, error) {
+			return p.composer.Acceptance(tx.Issue(stepAcceptance, 0), s.facts(envelopeID))
+		})
+	if err != nil {
+		return err
+	}
+	if t.original == nil {
+		if t.original, err = pec.ReadOriginal(io.NewSectionReader(content, 0, content.Size()), pec.DefaultLimits()); err != nil {
+			return err
+		}
+	}
+	source := receipts.Included{Source: receipts.Source{ID: record.MakeID(t.job.ID, 0, 0), Month: s.ContentMonth}, Edits: edits(t.original.Patch(envelopeID))}
+	envelope, err := b.message(record.MakeID(t.job.ID, stepEnvelope, 0), s.record(p, record.Enveloped, envelopeID), source,
+		func() (*pec.Message, error) {
+			included, err := t.original.Included(content, envelopeID)
+			if err != nil {
+				return nil, err
+			}
+			return p.composer.TransportEnvelope(at, s.facts(envelopeID), t.original.Inherited(), included)
+		})
+	if err != nil {
+		return err
+	}
+	if err := b.commit(ctx); err != nil {
+		return err
+	}
+	return p.receive(ctx, t, acceptance.Issued, envelope.Issued, log)
+}
+
+func joinReasons(reasons []string) string {
+	var all []byte
+	for i, r := range reasons {
+		if i > 0 {
+			all = append(all, "; "...)
+		}
+		all = append(all, r...)
+	}
+	return string(all)
+}
+
+// newSubmission fixes what is decided when the message's last octet is there.
+func (p *Pipeline) newSubmission(o *pec.Original, m moment, content keys.Month, sender string, recipients []string, actor string, peer record.Peer) *submission {
+	s := &submission{Moment: m, ContentMonth: uint16(content), Sender: sender, Reasons: p.checkForm(o, sender, recipients), Actor: actor, Peer: peer,
+		Digest: o.Digest[:], Facts: submissionFacts{MessageID: o.MessageID, Subject: o.Subject, ReplyTo: o.ReplyTo, ReceiptType: o.ReceiptType,
+			To: o.To, Cc: o.Cc, Size: o.Size}}
+	for _, r := range recipients {
+		_, certified := p.index.OfAddress(r)
+		s.Recipients = append(s.Recipients, pec.Recipient{Address: r, Certified: certified})
+	}
+	return s
+}
+
+// take makes a message's job durable and appends its first record, in this
+// order: 1. the octets and the job, at the same time; 2. the record, which is the
+// point of no return; 3. the job goes to a worker. The caller then answers 250.
+// When take fails before 2, the message is forgotten; after 2 the job stays, and
+// the client, which got no 250, may send the message again.
+func (p *Pipeline) take(ctx context.Context, id spool.ID, w *receipts.ContentWriter, s *submission, o *pec.Original) error {
+	stored := make(chan error, 1)
+	go func() { stored <- w.Commit() }()
+	job, err := p.spool.Add(id, uint16(keys.MonthOf(s.Moment.Time)), s)
+	if err = errors.Join(err, <-stored); err != nil {
+		if job != nil {
+			err = errors.Join(err, p.spool.Done(job))
+		}
+		return errors.Join(err, p.register.Contents().Remove(id, s.ContentMonth))
+	}
+	if err := p.appendFirst(ctx, id, s); err != nil {
+		return err
+	}
+	select {
+	case p.tasks <- &task{job: job, submission: s, original: o}:
+	case <-p.ctx.Done(): // stopping: the job is run after the restart
+	}
+	return nil
+}

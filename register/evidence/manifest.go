@@ -1,0 +1,52 @@
+package evidence
+
+import (
+	"fmt"
+	"time"
+)
+
+// manifestFormat names the format of manifest.json, and so of the container.
+const manifestFormat = "scripta/evidence/v1"
+
+// Query is what an evidence file answers.
+type Query struct {
+	Mailbox   string     `json:"mailbox,omitempty"`
+	MessageID string     `json:"message_id,omitempty"`
+	From      *time.Time `json:"from,omitempty"`
+	To        *time.Time `json:"to,omitempty"`
+}
+
+// manifest is manifest.json.
+type manifest struct {
+	Format   string      `json:"format"`
+	Notice   string      `json:"notice"` // what its legal value depends on
+	Origin   string      `json:"origin"` // of the log
+	Provider string      `json:"provider"`
+	Created  time.Time   `json:"created"` // by the provider's clock, UTC
+	Query    Query       `json:"query"`
+	Records  int         `json:"records"`
+	Files    []fileEntry `json:"files"` // in the container's order
+}
+
+type fileEntry struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Names of the container's fixed files.
+const (
+	nameReadme    = "LEGGIMI.txt"
+	nameManifest  = "manifest.json"
+	nameSignature = "manifest.json.p7s"
+	nameSums      = "SHA256SUMS"
+)
+
+func checkpointName(size uint64, ext string) string {
+	return fmt.Sprintf("checkpoints/%012d.%s", size, ext)
+}
+func recordName(index uint64) string  { return fmt.Sprintf("records/%012d.json", index) }
+func receiptName(index uint64) string { return fmt.Sprintf("receipts/%012d.eml", index) }
+
+// sumsLine is one line of SHA256SUMS, as sha256sum writes it.
+func sumsLine(digest, name string) string { return digest + "  " + name + "\n" }

@@ -1,0 +1,63 @@
+package evidence
+
+import (
+	"fmt"
+	"strings"
+)
+
+// readme is LEGGIMI.txt: for a reader who has openssl and sha256sum, and no
+// program of ours.
+func readme(b *Bundle) string {
+	var s strings.Builder
+	last := b.Checkpoints[len(b.Checkpoints)-1].Signed.Size
+	stamped := last
+	for _, c := range b.Checkpoints {
+		if c.Reply != nil {
+			stamped = c.Signed.Size
+		}
+	}
+	fmt.Fprintf(&s, `FILE DI PROVA - estratto del registro legale di %[1]s (%[2]s)
+
+Questo archivio contiene eventi del registro dei messaggi di posta elettronica
+certificata, le prove che il registro li contiene, le marche temporali e i
+messaggi emessi dal gestore, byte per byte. Si verifica senza rete e senza
+fidarsi del gestore. Servono i certificati e la chiave del registro, ottenuti
+per altra via (non quelli in questo archivio): pec-ca.pem, tsa-ca.pem, log.vkey.
+
+Con il programma:       scripta verify FILE --trust CARTELLA
+Senza il programma, dopo aver estratto l'archivio:
+
+1. integrita' dei file
+     sha256sum -c SHA256SUMS
+2. firma del gestore sull'elenco dei file
+     openssl cms -verify -cades -binary -inform DER -in manifest.json.p7s \
+       -content manifest.json -CAfile ca.pem -out /dev/null
+3. marca temporale sul checkpoint del registro
+     openssl ts -verify -data checkpoints/%012[4]d.txt \
+       -in checkpoints/%012[4]d.tsr -CAfile tsa-ca.pem
+4. ogni ricevuta
+     openssl cms -verify -cades -in receipts/NUMERO.eml -CAfile ca.pem -out /dev/null
+5. appartenenza di un evento al registro: records/NUMERO.json contiene i campi
+   con i loro "salt"; docs/format.md del progetto Scripta dice come si ricava la
+   foglia e, con "proof", la radice scritta nel checkpoint.
+
+VALORE LEGALE: dipende dall'accreditamento del gestore presso AgID e dalla
+qualifica dei certificati e delle marche temporali. I certificati e le marche
+di prova ("quickstart", "NOT QUALIFIED") non hanno valore legale.
+
+---
+
+EVIDENCE FILE - extract of the legal register of %[1]s (%[2]s)
+
+This archive holds events of the register of certified e-mail, the proofs that
+the register holds them, time stamps, and the messages that the provider
+issued, byte for byte. It is checked offline, without trusting the provider,
+against certificates and a log key that you got by another way: see the
+commands above, or run: scripta verify FILE --trust FOLDER
+Legal value depends on the provider's accreditation and on qualified
+certificates and time stamps; quickstart artefacts have none.
+
+%[3]d record(s); last checkpoint of size %[5]d.
+`, b.Provider, b.Origin, len(b.Records), stamped, last)
+	return s.String()
+}

@@ -1,0 +1,425 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"scripta/internal/cms"
+	"scripta/merkle/checkpoint"
+	"scripta/register/record"
+	"scripta/tsa"
+)
+
+// Trust is what a verifier brings along, from elsewhere than the evidence file.
+type Trust struct {
+	PEC *x509.CertPool // roots of providers' signing certificates
+	TSA *x509.CertPool // roots of time-stamp authorities
+	Log note.Verifier  // the log's public key
+
+	// Receipt checks a message that the provider signed, beyond its digest; at
+	// is the time of its record. Nil skips that check.
+	Receipt func(message io.Reader, rec *record.Record, at time.Time) error
+}
+
+// Check is the outcome of one check.
+type Check struct {
+	Name    string
+	Detail  string
+	Err     error // why it failed; nil: passed
+	Warning bool  // Err is to be known, and no failure
+}
+
+// Report is what a verification found.
+type Report struct {
+	Checks  []Check
+	Pending bool // some record is not covered by a time stamp yet
+	Query   Query
+}
+
+// OK reports whether every check passed.
+func (r *Report) OK() bool {
+	return !slices.ContainsFunc(r.Checks, func(c Check) bool { return c.Err != nil && !c.Warning })
+}
+
+// Verdict is the report in one line.
+func (r *Report) Verdict() string {
+	switch {
+	case !r.OK():
+		var names []string
+		for _, c := range r.Checks {
+			if c.Err != nil && !c.Warning && len(names) < 5 {
+				names = append(names, c.Name)
+			}
+		}
+		return "NOT VERIFIED: " + strings.Join(names, ", ")
+	case r.Pending:
+		return "VERIFIED, time stamp pending"
+	}
+	return "VERIFIED"
+}
+
+func (r *Report) add(name, detail string, err error) bool {
+	r.Checks = append(r.Checks, Check{Name: name, Detail: detail, Err: err})
+	return err == nil
+}
+
+// Tolerances of a record's time against the stamps around it: a record is
+// appended soon after its time is read, unless a crash put its transaction off.
+const (
+	tolerateBefore = time.Minute
+	tolerateAfter  = time.Second
+)
+
+// verifier holds what the checks share.
+type verifier struct {
+	trust  Trust
+	report *Report
+	files  map[string]*File
+	used   map[string]bool
+	man    manifest
+
+	checkpoints map[uint64]*checkpoint.Signed
+	stamps      []stamp // ascending by size
+}
+
+type stamp struct {
+	size uint64
+	at   time.Time
+}
+
+// Verify checks an evidence file of size bytes. It needs no network. Every check
+// is made, also after one has failed, as far as the file can be read.
+func Verify(r io.ReaderAt, size int64, trust Trust) *Report {
+	v := &verifier{trust: trust, report: &Report{}, files: map[string]*File{}, used: map[string]bool{}, checkpoints: map[uint64]*checkpoint.Signed{}}
+	v.run(r, size)
+	return v.report
+}
+
+func (v *verifier) run(r io.ReaderAt, size int64) {
+	files, err := readContainer(r, size)
+	if !v.report.add("container", "", err) {
+		return
+	}
+	v.report.add("container form", fmt.Sprintf("%d files, %d bytes", len(files), size), checkCanonical(r, size, files))
+	for i := range files {
+		if v.files[files[i].Name] != nil {
+			v.report.add("container", files[i].Name, errors.New("two files of this name"))
+			return
+		}
+		v.files[files[i].Name] = &files[i]
+	}
+	v.checkSums(files)
+	if !v.checkManifest(files) {
+		return
+	}
+	v.checkCheckpoints()
+	v.checkRecords()
+	v.checkUnused()
+}
+
+// read returns a file that a check is about.
+func (v *verifier) read(name string, limit int64) ([]byte, error) {
+	f := v.files[name]
+	if f == nil {
+		return nil, fmt.Errorf("%s is missing", name)
+	}
+	v.used[name] = true
+	return f.readAll(limit)
+}
+
+func (v *verifier) checkSums(files []File) {
+	want, err := v.read(nameSums, maxJSON)
+	if err == nil {
+		lines := map[string]bool{}
+		for line := range bytes.Lines(want) {
+			lines[string(line)] = true
+		}
+		n := 0
+		for i := range files {
+			if files[i].Name == nameSums {
+				continue
+			}
+			_, d, serr := files[i].sums()
+			if serr != nil {
+				err = errors.Join(err, serr)
+			} else if !lines[sumsLine(hex.EncodeToString(d[:]), files[i].Name)] {
+				err = errors.Join(err, fmt.Errorf("%.200q has another SHA-256", files[i].Name))
+			}
+			n++
+		}
+		if len(lines) != n {
+			err = errors.Join(err, fmt.Errorf("%d lines for %d files", len(lines), n))
+		}
+	}
+	v.report.add("SHA256SUMS", "", err)
+}
+
+// checkManifest checks the manifest's form, its signature, and that the
+// container holds the files it lists and no others.
+func (v *verifier) checkManifest(files []File) bool {
+	raw, err := v.read(nameManifest, maxJSON)
+	if err == nil {
+		err = decodeJSON(raw, &v.man)
+	}
+	if err == nil && v.man.Format != manifestFormat {
+		err = fmt.Errorf("format %.40q is not %q", v.man.Format, manifestFormat)
+	}
+	if !v.report.add("manifest", fmt.Sprintf("%s, made %s", v.man.Origin, v.man.Created.Format(time.RFC3339)), err) {
+		return false
+	}
+	v.report.Query = v.man.Query
+	detail := ""
+	sig, err := v.read(nameSignature, cms.MaxDetached)
+	if err == nil {
+		var s *cms.Signature
+		if s, err = cms.Verify(sig, cms.DigestOf(raw), cms.Policy{Roots: v.trust.PEC, At: v.man.Created, EKU: x509.ExtKeyUsageEmailProtection, RequireESS: true}); err == nil {
+			detail = s.Certificate.Subject.String()
+		}
+	}
+	v.report.add("manifest signature", detail, err)
+
+	err = nil
+	if len(v.man.Files)+3 != len(files) {
+		err = fmt.Errorf("the manifest lists %d files, the container has %d beside manifest, signature and sums", len(v.man.Files), len(files)-3)
+	}
+	for _, e := range v.man.Files {
+		f := v.files[e.Name]
+		if f == nil {
+			err = errors.Join(err, fmt.Errorf("%.200q is missing", e.Name))
+			continue
+		}
+		_, d, serr := f.sums()
+		if serr != nil || f.Size != e.Size || hex.EncodeToString(d[:]) != e.SHA256 {
+			err = errors.Join(err, fmt.Errorf("%.200q is not the file that was signed for", e.Name), serr)
+		}
+	}
+	v.report.add("files", fmt.Sprintf("%d listed", len(v.man.Files)), err)
+	return true
+}
+
+// checkCheckpoints checks each checkpoint's signature, its time stamp, and that
+// each continues the one before.
+func (v *verifier) checkCheckpoints() {
+	var before *checkpoint.Signed
+	for _, e := range v.man.Files {
+		var size uint64
+		if _, err := fmt.Sscanf(e.Name, "checkpoints/%012d.txt", &size); err != nil || e.Name != checkpointName(size, "txt") {
+			continue
+		}
+		text, err := v.read(e.Name, checkpoint.MaxNoteSize)
+		var cp *checkpoint.Signed
+		if err == nil {
+			cp, err = checkpoint.Open(text, v.trust.Log)
+		}
+		switch {
+		case err != nil:
+		case cp.Size != size:
+			err = fmt.Errorf("the checkpoint is of size %d", cp.Size)
+		case cp.Origin != v.man.Origin:
+			err = fmt.Errorf("the checkpoint is of log %q", cp.Origin)
+		case !bytes.Equal(cp.Stamped(), text):
+			err = errors.New("more than the log's own signature")
+		}
+		if !v.report.add(fmt.Sprintf("checkpoint %d", size), "", err) {
+			continue
+		}
+		v.checkpoints[size] = cp
+		v.checkStamp(cp)
+		if before != nil {
+			name := checkpointName(size, "proof")
+			raw, err := v.read(name, maxJSON)
+			var proof [][32]byte
+			if err == nil {
+				proof, err = decodeHashes(raw)
+			}
+			if err == nil {
+				err = checkpoint.VerifyConsistency(proof, before.Size, cp.Size, before.Root, cp.Root)
+			}
+			v.report.add(fmt.Sprintf("consistency %d → %d", before.Size, size), "", err)
+		}
+		before = cp
+	}
+	if before == nil {
+		v.report.add("checkpoint", "", errors.New("there is none"))
+	}
+}
+
+func (v *verifier) checkStamp(cp *checkpoint.Signed) {
+	name := checkpointName(cp.Size, "tsr")
+	if v.files[name] == nil {
+		return
+	}
+	reply, err := v.read(name, tsa.MaxReply)
+	var tok *tsa.Token
+	if err == nil {
+		tok, err = tsa.Verify(reply, tsa.Check{Digest: sha256.Sum256(cp.Stamped()), Roots: v.trust.TSA})
+	}
+	detail := ""
+	if err == nil {
+		detail = tok.Time.Format(time.RFC3339) + ", " + tok.Certificate.Subject.CommonName
+		if !tok.Qualified {
+			detail += ", not qualified"
+		}
+		v.stamps = append(v.stamps, stamp{cp.Size, tok.Time})
+	}
+	v.report.add(fmt.Sprintf("time stamp %d", cp.Size), detail, err)
+}
+
+func (v *verifier) checkRecords() {
+	n := 0
+	for _, e := range v.man.Files {
+		var index uint64
+		if _, err := fmt.Sscanf(e.Name, "records/%012d.json", &index); err != nil || e.Name != recordName(index) {
+			continue
+		}
+		n++
+		v.checkRecord(e.Name, index)
+	}
+	var err error
+	if n != v.man.Records {
+		err = fmt.Errorf("the manifest promises %d records", v.man.Records)
+	}
+	v.report.add("records", fmt.Sprintf("%d", n), err)
+}
+
+// checkRecord checks one record: its fields give its leaf, the leaf is in the
+// tree, its time fits the stamps around it, and its message is the one that was
+// issued.
+func (v *verifier) checkRecord(name string, index uint64) {
+	var f recordFile
+	raw, err := v.read(name, maxJSON)
+	if err == nil {
+		err = decodeJSON(raw, &f)
+	}
+	if err == nil && f.Index != index {
+		err = fmt.Errorf("%w: its index is %d", errRecordFile, f.Index)
+	}
+	var (
+		leaf record.Leaf
+		d    *record.Disclosure
+		rec  *record.Record
+	)
+	if err == nil {
+		leaf, d, err = f.disclosure()
+	}
+	if err == nil {
+		var again record.Leaf
+		if again, err = d.Leaf(); err == nil && again != leaf {
+			err = errors.New("its fields do not give its leaf")
+		}
+	}
+	if err == nil {
+		rec, err = d.Shown()
+	}
+	detail := ""
+	if err == nil {
+		detail = rec.Kind.String() + " " + rec.Time.Format(time.RFC3339)
+	}
+	if !v.report.add(fmt.Sprintf("record %d", index), detail, err) {
+		return
+	}
+	v.report.add(fmt.Sprintf("inclusion %d", index), fmt.Sprintf("in checkpoint %d", f.Checkpoint), v.included(&f, leaf))
+	v.checkTime(index, f.Checkpoint, rec)
+	if f.Receipt != "" {
+		v.report.add(fmt.Sprintf("receipt %d", index), f.Receipt, v.receipt(f.Receipt, index, rec))
+	}
+}
+
+func (v *verifier) included(f *recordFile, leaf record.Leaf) error {
+	cp := v.checkpoints[f.Checkpoint]
+	if cp == nil {
+		return fmt.Errorf("no valid checkpoint of size %d", f.Checkpoint)
+	}
+	proof := make([][32]byte, 0, len(f.Proof))
+	for _, s := range f.Proof {
+		h, err := hash(s)
+		if err != nil {
+			return err
+		}
+		proof = append(proof, h)
+	}
+	return checkpoint.VerifyInclusion(proof, f.Index, cp.Size, sha256.Sum256(append([]byte{0}, leaf[:]...)), cp.Root)
+}
+
+// checkTime reports a record whose time lies outside what the stamps allow. It
+// is a warning: a transaction that a crash put off is recorded late.
+func (v *verifier) checkTime(index, size uint64, rec *record.Record) {
+	var after, before *stamp
+	for i := range v.stamps {
+		s := &v.stamps[i]
+		if s.size > index && s.size <= size && after == nil {
+			after = s
+		}
+		if s.size <= index {
+			before = s
+		}
+	}
+	if after == nil {
+		v.report.Pending = true
+		return
+	}
+	c := Check{Name: fmt.Sprintf("time %d", index), Detail: "not after " + after.at.Format(time.RFC3339), Warning: true}
+	if before != nil {
+		c.Detail += ", not before " + before.at.Format(time.RFC3339)
+	}
+	switch {
+	case rec.Time.After(after.at.Add(tolerateAfter)):
+		c.Err = fmt.Errorf("the record says %s, later than the stamp over it", rec.Time.Format(time.RFC3339))
+	case before != nil && rec.Time.Before(before.at.Add(-tolerateBefore)):
+		c.Err = fmt.Errorf("the record says %s, and was not in the log at the stamp before", rec.Time.Format(time.RFC3339))
+	}
+	v.report.Checks = append(v.report.Checks, c)
+}
+
+func (v *verifier) receipt(name string, index uint64, rec *record.Record) error {
+	f := v.files[name]
+	if f == nil || name != receiptName(index) {
+		return fmt.Errorf("%.200q is missing", name)
+	}
+	v.used[name] = true
+	_, d, err := f.sums()
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(d[:], rec.Digest) {
+		return errors.New("it is not the message whose digest is in the record")
+	}
+	if uint64(f.Size) != rec.Size {
+		return fmt.Errorf("it has %d bytes, the record says %d", f.Size, rec.Size)
+	}
+	if v.trust.Receipt == nil {
+		return nil
+	}
+	r, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return v.trust.Receipt(r, rec, rec.Time)
+}
+
+// checkUnused finds files that no check was about.
+func (v *verifier) checkUnused() {
+	var extra []string
+	for name := range v.files {
+		if !v.used[name] && name != nameReadme && !strings.HasPrefix(name, "certificates/") {
+			extra = append(extra, name)
+		}
+	}
+	slices.Sort(extra)
+	var err error
+	if len(extra) > 0 {
+		err = fmt.Errorf("nothing refers to %.200q", extra)
+	}
+	v.report.add("no other files", "", err)
+}

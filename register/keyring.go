@@ -1,0 +1,87 @@
+package register
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"scripta/internal/keys"
+)
+
+// Labels of the keys that are derived from a month's secret.
+const (
+	infoNonce   = "scripta/nonce/v1"
+	infoSeal    = "scripta/seal/v1"
+	infoIndex   = "scripta/index/v1"
+	infoReceipt = "scripta/receipt/v1"
+)
+
+// monthKeys are the keys derived from one month's secret, or the service's.
+type monthKeys struct{ nonce, seal, index, receipt [32]byte }
+
+// keyring derives keys from month secrets and remembers them.
+type keyring struct {
+	months *keys.Months
+
+	mu      sync.RWMutex // guards derived
+	derived map[uint16]*monthKeys
+}
+
+func newKeyring(months *keys.Months) *keyring {
+	return &keyring{months: months, derived: map[uint16]*monthKeys{}}
+}
+
+// of returns the keys of a month; 0 is the service. With create, a month that
+// was never opened is, if it follows the last one.
+func (k *keyring) of(month uint16, create bool) (*monthKeys, error) {
+	k.mu.RLock()
+	m := k.derived[month]
+	k.mu.RUnlock()
+	if m != nil {
+		return m, nil
+	}
+	var (
+		secret [32]byte
+		err    error
+	)
+	if month == 0 {
+		secret = k.months.Service()
+	} else if secret, err = k.months.Secret(keys.Month(month)); create && errors.Is(err, keys.ErrNoSecret) {
+		secret, err = k.months.Open(keys.Month(month))
+	}
+	if err != nil {
+		return nil, err
+	}
+	m = &monthKeys{keys.Derive(secret, infoNonce), keys.Derive(secret, infoSeal), keys.Derive(secret, infoIndex), keys.Derive(secret, infoReceipt)}
+	k.mu.Lock()
+	k.derived[month] = m
+	k.mu.Unlock()
+	return m, nil
+}
+
+// ReceiptKey implements receipts.Keys.
+func (k *keyring) ReceiptKey(month uint16) (*[32]byte, error) {
+	m, err := k.of(month, true)
+	if err != nil {
+		return nil, err
+	}
+	return &m.receipt, nil
+}
+
+// Begin admits a fresh reading of the clock: it opens the month of t, which must
+// be the last one opened or the one after. Another month is a *keys.MonthError:
+// a clock that jumped stops the register until a person confirms the month.
+// Records of a transaction whose time was read before need no Begin.
+func (r *Register) Begin(t time.Time) error {
+	_, err := r.keys.months.Open(keys.MonthOf(t))
+	return err
+}
+
+// BlobKeys gives the keys under which what belongs to a month is sealed outside
+// the log: receipts, contents, jobs of the spool.
+type BlobKeys interface {
+	ReceiptKey(month uint16) (*[32]byte, error)
+}
+
+// BlobKeys returns the register's.
+func (r *Register) BlobKeys() BlobKeys { return r.keys }

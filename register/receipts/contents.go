@@ -1,0 +1,170 @@
+package receipts
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"scripta/internal/durable"
+	"scripta/internal/seal"
+)
+
+const contentLabel = "scripta/content/v1"
+
+// ContentStore keeps the content of submitted messages, one sealed stream for
+// each transaction, in a folder for each month. A file whose last chunk is
+// missing was never accepted and counts as absent.
+type ContentStore struct {
+	fsys   durable.FS
+	dir    string
+	origin string
+	keys   Keys
+
+	mu   sync.Mutex
+	dirs map[uint16]*durable.Group // syncs of each month's folder, shared
+}
+
+// OpenContents opens the store in dir.
+func OpenContents(fsys durable.FS, dir, origin string, keys Keys) (*ContentStore, error) {
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("couldn't make the content store: %w", err)
+	}
+	return &ContentStore{fsys: fsys, dir: dir, origin: origin, keys: keys, dirs: map[uint16]*durable.Group{}}, nil
+}
+
+func (c *ContentStore) folder(month uint16) string {
+	return filepath.Join(c.dir, fmt.Sprintf("%04d-%02d", month/12, month%12+1))
+}
+
+func (c *ContentStore) name(transaction [16]byte, month uint16) string {
+	return filepath.Join(c.folder(month), hex.EncodeToString(transaction[:]))
+}
+
+func (c *ContentStore) additional(transaction [16]byte) []byte {
+	return append(append([]byte(contentLabel), c.origin...), transaction[:]...)
+}
+
+// group returns what syncs a month's folder, making the folder durably first.
+func (c *ContentStore) group(month uint16) (*durable.Group, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.dirs[month]; g != nil {
+		return g, nil
+	}
+	dir := c.folder(month)
+	if err := c.fsys.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := c.fsys.SyncDir(c.dir); err != nil {
+		return nil, err
+	}
+	g := durable.NewGroup(func() error { return c.fsys.SyncDir(dir) })
+	c.dirs[month] = g
+	return g, nil
+}
+
+// ContentWriter takes one message.
+type ContentWriter struct {
+	store *ContentStore
+	f     durable.File
+	buf   *bufio.Writer
+	w     *seal.Writer
+	dirs  *durable.Group
+}
+
+// Create begins the content of a transaction.
+func (c *ContentStore) Create(transaction [16]byte, month uint16) (*ContentWriter, error) {
+	key, err := c.keys.ReceiptKey(month)
+	if err != nil {
+		return nil, err
+	}
+	g, err := c.group(month)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't store a message: %w", err)
+	}
+	f, err := c.fsys.OpenFile(c.name(transaction, month), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't store a message: %w", err)
+	}
+	buf := bufio.NewWriterSize(f, 16<<10)
+	w, err := seal.NewWriter(buf, key, c.additional(transaction))
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &ContentWriter{store: c, f: f, buf: buf, w: w, dirs: g}, nil
+}
+
+// Write implements [io.Writer].
+func (w *ContentWriter) Write(p []byte) (int, error) { return w.w.Write(p) }
+
+// Commit returns when the content is whole and on the disk.
+func (w *ContentWriter) Commit() error {
+	err := w.w.Close()
+	if err == nil {
+		err = w.buf.Flush()
+	}
+	if err == nil {
+		err = w.f.Sync()
+	}
+	if cerr := w.f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = w.dirs.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't store a message: %w", err)
+	}
+	return nil
+}
+
+// Abort forgets the content.
+func (w *ContentWriter) Abort() {
+	_ = w.f.Close()
+	_ = w.store.fsys.Remove(w.f.Name())
+}
+
+// OpenContent opens the content of a transaction, or returns [ErrNotFound] when
+// it is not kept or was never complete.
+func (c *ContentStore) OpenContent(transaction [16]byte, month uint16) (Content, error) {
+	key, err := c.keys.ReceiptKey(month)
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.fsys.OpenFile(c.name(transaction, month), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: the content of transaction %x", ErrNotFound, transaction)
+	} else if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	r, err := seal.NewReader(f, st.Size(), key, c.additional(transaction))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: the content of transaction %x is incomplete: %w", ErrNotFound, transaction, err), f.Close())
+	}
+	return openContent{r, f}, nil
+}
+
+type openContent struct {
+	*seal.Reader
+	f io.Closer
+}
+
+func (o openContent) Close() error { return o.f.Close() }
+
+// Remove forgets the content of a transaction. It is no error when there is none.
+func (c *ContentStore) Remove(transaction [16]byte, month uint16) error {
+	if err := c.fsys.Remove(c.name(transaction, month)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package register
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"scripta/internal/durable"
+	"scripta/internal/keys"
+	"scripta/merkle"
+	"scripta/register/index"
+	"scripta/register/receipts"
+	"scripta/register/record"
+)
+
+// Options say what a register is made of.
+type Options struct {
+	Dir     string // index, receipts and contents lie here
+	FS      durable.FS
+	Origin  string // of the log
+	Log     *merkle.Log
+	Months  *keys.Months
+	Samples [][]byte // synthetic messages of the provider, for the receipts' dictionary
+	Logger  *slog.Logger
+}
+
+// Register is an open register. Its methods may be called concurrently.
+type Register struct {
+	origin   string
+	log      *merkle.Log
+	keys     *keyring
+	index    *index.DB
+	receipts *receipts.Store
+	contents *receipts.ContentStore
+	logger   *slog.Logger
+
+	queue chan []*unit   // to the sequencer
+	done  chan *batch    // from the sequencer to the indexer
+	stop  chan struct{}  // closed by Close
+	wait  sync.WaitGroup // sequencer and indexer
+
+	mu       sync.Mutex          // guards what follows
+	inflight map[record.ID]*unit // ids that some caller is appending
+	broken   error               // why nothing more can be appended
+	indexed  uint64              // leaves below this are in the index
+	grown    chan struct{}       // closed and replaced when indexed grows
+	metrics  Metrics
+}
+
+// Open opens the register and brings its projections up to date with the log.
+func Open(ctx context.Context, o Options) (*Register, error) {
+	r := &Register{origin: o.Origin, log: o.Log, keys: newKeyring(o.Months), logger: o.Logger,
+		queue: make(chan []*unit, maxQueued), done: make(chan *batch, 16), stop: make(chan struct{}),
+		inflight: map[record.ID]*unit{}, grown: make(chan struct{})}
+	var err error
+	if r.index, err = index.Open(filepath.Join(o.Dir, "index"), o.Logger); err != nil {
+		return nil, err
+	}
+	if r.receipts, err = receipts.Open(o.FS, filepath.Join(o.Dir, "issued"), o.Origin, r.keys, r.index, o.Samples); err != nil {
+		return nil, errors.Join(err, r.index.Close())
+	}
+	if r.contents, err = receipts.OpenContents(o.FS, filepath.Join(o.Dir, "contents"), o.Origin, r.keys); err == nil {
+		err = r.catchUp(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.receipts.Close(), r.index.Close())
+	}
+	r.wait.Add(2)
+	go r.sequence()
+	go r.follow()
+	return r, nil
+}
+
+// Log is the verifiable log behind the register.
+func (r *Register) Log() *merkle.Log { return r.log }
+
+// Origin is the log's name, which every sealed record is bound to.
+func (r *Register) Origin() string { return r.origin }
+
+// Receipts keeps the messages that the provider issued.
+func (r *Register) Receipts() *receipts.Store { return r.receipts }
+
+// Contents keeps the messages that were submitted.
+func (r *Register) Contents() *receipts.ContentStore { return r.contents }
+
+// Health returns why the register cannot append, or nil.
+func (r *Register) Health() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.broken
+}
+
+// Close lets the appends under way finish and closes the index and the receipts.
+// It does not close the log. Nobody may call Append any more.
+func (r *Register) Close() error {
+	close(r.stop)
+	r.wait.Wait()
+	return errors.Join(r.receipts.Close(), r.index.Close())
+}
+
+// catchUp adds to the index the leaves that it does not have.
+func (r *Register) catchUp(ctx context.Context) error {
+	next, err := r.index.Next()
+	if err != nil {
+		return err
+	}
+	size := r.log.Size()
+	if next > size {
+		return fmt.Errorf("the index knows %d records and the log has %d: the log was rolled back; see docs/operating.md", next, size)
+	}
+	const step = 1024
+	for next < size {
+		leaves, err := r.log.Leaves(ctx, next, min(step, size-next))
+		if err != nil {
+			return fmt.Errorf("couldn't read the log for the index: %w", err)
+		}
+		entries := make([]index.Entry, 0, len(leaves))
+		for i, l := range leaves {
+			o, month, err := r.openLeaf(l)
+			if errors.Is(err, keys.ErrDisposed) {
+				continue
+			} else if err != nil {
+				return fmt.Errorf("couldn't index record %d: %w", next+uint64(i), err)
+			}
+			rec, err := o.Fields.Record()
+			if err != nil {
+				return fmt.Errorf("couldn't index record %d: %w", next+uint64(i), err)
+			}
+			k, err := r.keys.of(month, false)
+			if err != nil {
+				return err
+			}
+			entries = append(entries, index.Entry{Index: next + uint64(i), Month: month, Tokens: tokens(&k.index, rec)})
+		}
+		next += uint64(len(leaves))
+		if err := r.index.Add(entries, next); err != nil {
+			return fmt.Errorf("couldn't write the index: %w", err)
+		}
+	}
+	r.indexed = next
+	return nil
+}
+
+// openLeaf opens the sealed record beside a leaf and checks that it gives it.
+func (r *Register) openLeaf(l merkle.Leaf) (*record.Opened, uint16, error) {
+	leaf, err := record.ParseLeaf(l.Value)
+	if err != nil {
+		return nil, 0, err
+	}
+	sealed := record.Sealed(l.Extra)
+	month, err := sealed.Month()
+	if err != nil {
+		return nil, 0, err
+	}
+	k, err := r.keys.of(month, false)
+	if err != nil {
+		return nil, month, err
+	}
+	o, err := sealed.Open(&k.seal, r.origin, leaf)
+	return o, month, err
+}
+
+// tokens are what a record is found under.
+func tokens(key *[32]byte, rec *record.Record) []index.Token {
+	var ts []index.Token
+	for _, m := range rec.Mailboxes() {
+		ts = append(ts, index.Mailbox(key, m))
+	}
+	for _, id := range rec.Identifiers() {
+		ts = append(ts, index.Identifier(key, id))
+	}
+	return ts
+}
