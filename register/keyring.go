@@ -8,14 +8,6 @@ import (
 	"scripta/internal/keys"
 )
 
-// Labels of the keys that are derived from a month's secret.
-const (
-	infoNonce   = "scripta/nonce/v1"
-	infoSeal    = "scripta/seal/v1"
-	infoIndex   = "scripta/index/v1"
-	infoReceipt = "scripta/receipt/v1"
-)
-
 // monthKeys are the keys derived from one month's secret, or the service's.
 type monthKeys struct{ nonce, seal, index, receipt [32]byte }
 
@@ -52,7 +44,7 @@ func (k *keyring) of(month uint16, create bool) (*monthKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	m = &monthKeys{keys.Derive(secret, infoNonce), keys.Derive(secret, infoSeal), keys.Derive(secret, infoIndex), keys.Derive(secret, infoReceipt)}
+	m = &monthKeys{keys.Derive(secret, keys.InfoNonce), keys.Derive(secret, keys.InfoSeal), keys.Derive(secret, keys.InfoIndex), keys.Derive(secret, keys.InfoReceipt)}
 	k.mu.Lock()
 	k.derived[month] = m
 	k.mu.Unlock()

@@ -74,7 +74,7 @@ func (x *Extractor) Write(ctx context.Context, w io.Writer, q evidence.Query, no
 		b.Checkpoints = append(b.Checkpoints, c)
 	}
 	for i, f := range found {
-		r := evidence.Record{Index: f.Index, Opened: f.Opened, Checkpoint: covering[i], Show: shows(q.Mailbox, f.Record)}
+		r := evidence.Record{Index: f.Index, Opened: f.Opened, Checkpoint: covering[i], Show: Shows(q.Mailbox, f.Record)}
 		if r.Proof, err = log.Inclusion(ctx, f.Index, covering[i]); err != nil {
 			return 0, fmt.Errorf("couldn't prove record %d: %w", f.Index, err)
 		}
@@ -159,9 +159,10 @@ func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (c
 	return covering, all, nil
 }
 
-// shows says which fields of a record the holder of a mailbox may see; without
-// a mailbox (the provider's own extract) all.
-func shows(mailbox string, rec *record.Record) func(record.Field) bool {
+// Shows says which fields of a record the holder of a mailbox may see; without
+// a mailbox (the provider's own extract) all. Whatever shows records to holders
+// asks it: evidence files, and the API.
+func Shows(mailbox string, rec *record.Record) func(record.Field) bool {
 	own := mailbox == "" || strings.EqualFold(mailbox, rec.Actor)
 	return func(i record.Field) bool { return own || (i != record.FieldPeer && i != record.FieldActor) }
 }

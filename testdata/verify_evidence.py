@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""A second implementation of the checks of a Scripta evidence file.
+
+Written from docs/format.md alone, with Python's standard library and no code of
+the project: it recomputes every leaf from the disclosed fields and every root
+from the proofs, checks the log's signature, and says what openssl has to check.
+
+    verify_evidence.py FILE [LOG.vkey]      check an evidence file
+    verify_evidence.py --vectors FILE       check the test vectors of the record format
+
+Exits 0 when everything that it checks holds.
+"""
+import base64
+import hashlib
+import hmac
+import json
+import struct
+import sys
+import zipfile
+
+FIELDS = ["kind", "time", "message_id", "original_id", "sender", "recipients", "subject", "about", "generated",
+          "provider", "receipt_type", "outcome", "digest", "content", "size", "peer", "actor", "detail"]
+LISTS = {"recipients", "about", "generated", "detail"}
+
+
+def sha(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+# --- Records and leaves -------------------------------------------------------
+
+def scalar_digest(i, salt, value):
+    assert len(salt) == 32, "a salt has 32 bytes"
+    return sha(bytes([0x10, i]), salt, value)
+
+
+def element_digest(i, j, salt, value):
+    assert len(salt) == 32, "a salt has 32 bytes"
+    return sha(bytes([0x12, i]), struct.pack(">I", j), salt, value)
+
+
+def list_digest(i, elements):
+    return sha(bytes([0x11, i]), struct.pack(">I", len(elements)), *elements)
+
+
+def leaf_of(cls, digests):
+    return bytes([1, cls]) + sha(b"scripta/record/v1", *digests)
+
+
+def field_digest(i, field):
+    """d_i of a field as records/INDEX.json shows it."""
+    if "digest" in field:
+        return bytes.fromhex(field["digest"])
+    if FIELDS[i - 1] not in LISTS:
+        return scalar_digest(i, bytes.fromhex(field["salt"]), bytes.fromhex(field["value"]))
+    elements = []
+    for j, e in enumerate(field.get("elements", []), 1):
+        if "digest" in e:
+            elements.append(bytes.fromhex(e["digest"]))
+        else:
+            elements.append(element_digest(i, j, bytes.fromhex(e["salt"]), bytes.fromhex(e["value"])))
+    return list_digest(i, elements)
+
+
+# --- Merkle proofs (RFC 9162, sections 2.1.3.2 and 2.1.4.2) --------------------
+
+def root_from_inclusion(index, size, leaf_hash, proof):
+    assert index < size, "the leaf is beyond the tree"
+    fn, sn, r = index, size - 1, leaf_hash
+    for p in proof:
+        assert sn > 0, "the proof is too long"
+        if fn & 1 or fn == sn:
+            r = sha(b"\x01", p, r)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            r = sha(b"\x01", r, p)
+        fn, sn = fn >> 1, sn >> 1
+    assert sn == 0, "the proof is too short"
+    return r
+
+
+def check_consistency(first, second, first_root, second_root, proof):
+    if first == second:
+        assert not proof and first_root == second_root, "two roots for one size"
+        return
+    if first == 0:
+        assert not proof, "a proof from nothing is empty"
+        return
+    path = list(proof)
+    if first & (first - 1) == 0:
+        path.insert(0, first_root)
+    fn, sn = first - 1, second - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    fr = sr = path[0]
+    for c in path[1:]:
+        assert sn > 0, "the consistency proof is too long"
+        if fn & 1 or fn == sn:
+            fr, sr = sha(b"\x01", c, fr), sha(b"\x01", c, sr)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            sr = sha(b"\x01", sr, c)
+        fn, sn = fn >> 1, sn >> 1
+    assert fr == first_root and sr == second_root and sn == 0, "the later tree does not continue the earlier"
+
+
+# --- Ed25519 (RFC 8032, section 5.1.7), slow and plain -------------------------
+
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+
+
+def add(a, b):
+    x1, y1, z1, t1 = a
+    x2, y2, z2, t2 = b
+    e, f = (y1 - x1) * (y2 - x2) % P, (y1 + x1) * (y2 + x2) % P
+    c, d = 2 * t1 * t2 * D % P, 2 * z1 * z2 % P
+    e, g, h, i = f - e, d - c, d + c, f + e
+    return e * g % P, h * i % P, g * h % P, e * i % P
+
+
+def mul(k, a):
+    r = (0, 1, 1, 0)
+    while k:
+        if k & 1:
+            r = add(r, a)
+        a, k = add(a, a), k >> 1
+    return r
+
+
+def decompress(b):
+    y = int.from_bytes(b, "little")
+    sign, y = y >> 255, y & (1 << 255) - 1
+    assert y < P, "not a point"
+    x2 = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(x2, (P + 3) // 8, P)
+    if (x * x - x2) % P:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    assert (x * x - x2) % P == 0 and not (x == 0 and sign), "not a point"
+    if x & 1 != sign:
+        x = P - x
+    return x, y, 1, x * y % P
+
+
+BASE = decompress(bytes.fromhex("58" + "66" * 31))
+
+
+def ed25519(public, message, signature):
+    assert len(public) == 32 and len(signature) == 64
+    a, r, s = decompress(public), decompress(signature[:32]), int.from_bytes(signature[32:], "little")
+    assert s < L, "the signature is not canonical"
+    k = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
+    left, right = mul(s, BASE), add(r, mul(k, a))
+    assert (left[0] * right[2] - right[0] * left[2]) % P == 0 and (left[1] * right[2] - right[1] * left[2]) % P == 0, \
+        "the log did not sign the checkpoint"
+
+
+# --- Checkpoints (c2sp.org/tlog-checkpoint, c2sp.org/signed-note) --------------
+
+def open_checkpoint(note, vkey):
+    text, _, signatures = note.decode().rpartition("\n\n")
+    text += "\n"
+    name, key_id, key = vkey.strip().split("+", 2)
+    key = base64.b64decode(key)
+    assert key[0] == 1, "the log's key is not Ed25519"
+    want = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
+    assert bytes.fromhex(key_id) == want, "the key's id is not its own"
+    lines = [x for x in signatures.split("\n") if x.startswith("\u2014 " + name + " ")]
+    assert len(lines) == 1, "not signed once by the log"
+    sig = base64.b64decode(lines[0].split(" ")[2])
+    assert sig[:4] == want, "signed by another key"
+    ed25519(key[1:], text.encode(), sig[4:])
+    origin, size, root = text.split("\n")[:3]
+    assert origin == name, "a checkpoint of another log"
+    return int(size), base64.b64decode(root)
+
+
+# --- The evidence file ---------------------------------------------------------
+
+def check_evidence(path, vkey_path):
+    z = zipfile.ZipFile(path)
+    names = z.namelist()
+    assert len(set(names)) == len(names), "two files of one name"
+    files = {n: z.read(n) for n in names}
+
+    sums = dict(reversed(line.split("  ", 1)) for line in files["SHA256SUMS"].decode().splitlines())
+    assert set(sums) == set(names) - {"SHA256SUMS"}, "SHA256SUMS lists other files"
+    for n, d in sums.items():
+        assert hashlib.sha256(files[n]).hexdigest() == d, n + " has another SHA-256"
+    manifest = json.loads(files["manifest.json"])
+    for f in manifest["files"]:
+        assert hashlib.sha256(files[f["name"]]).hexdigest() == f["sha256"] and len(files[f["name"]]) == f["size"], f["name"]
+    print("ok: %d files" % len(names))
+
+    vkey = open(vkey_path).read() if vkey_path else files["certificates/log.vkey"].decode()
+    checkpoints, before = {}, None
+    for n in sorted(x for x in names if x.startswith("checkpoints/") and x.endswith(".txt")):
+        size, root = open_checkpoint(files[n], vkey)
+        assert n == "checkpoints/%012d.txt" % size, n + " is of size %d" % size
+        checkpoints[size] = root
+        if before is not None:
+            proof = [bytes.fromhex(x) for x in files[n[:-4] + ".proof"].decode().split()]
+            check_consistency(before, size, checkpoints[before], root, proof)
+        before = size
+    print("ok: %d checkpoint(s), signed and consistent" % len(checkpoints))
+
+    receipts = records = 0
+    for n in sorted(x for x in names if x.startswith("records/")):
+        r = json.loads(files[n])
+        assert [f["name"] for f in r["fields"]] == FIELDS and [f["number"] for f in r["fields"]] == list(range(1, 19)), n
+        leaf = bytes.fromhex(r["leaf"])
+        assert len(leaf) == 34 and leaf[0] == 1 and leaf[1] in (1, 2), n + ": not a leaf"
+        made = leaf_of(leaf[1], [field_digest(i, f) for i, f in enumerate(r["fields"], 1)])
+        assert made == leaf, n + ": the fields do not give the leaf"
+        kind = r["fields"][0].get("value")
+        assert kind is None or (int(kind, 16) >> 15) + 1 == leaf[1], n + ": kind and class disagree"
+        proof = [bytes.fromhex(x) for x in r["proof"]]
+        root = root_from_inclusion(r["index"], r["checkpoint"], sha(b"\x00", leaf), proof)
+        assert root == checkpoints[r["checkpoint"]], n + ": the leaf is not in the tree"
+        records += 1
+        if "receipt" in r:
+            digest = r["fields"][12].get("value")
+            assert hashlib.sha256(files[r["receipt"]]).hexdigest() == digest, r["receipt"] + " is not the message of the record"
+            receipts += 1
+    assert records == manifest["records"], "not as many records as the manifest says"
+    print("ok: %d record(s) recomputed to the signed root, %d message(s) as recorded" % (records, receipts))
+    print("not checked here: CMS signatures and time stamps; LEGGIMI.txt has the openssl commands")
+
+
+def check_vectors(path):
+    for v in json.load(open(path)):
+        ident = bytes.fromhex(v["record_id"])
+        origin = v["origin"].encode()
+        nonce = hmac.digest(bytes.fromhex(v["nonce_key"]), struct.pack(">H", len(origin)) + origin + ident, "sha256")
+        assert nonce.hex() == v["nonce"], "nonce"
+        assert sha(b"scripta/id/v1", ident).hex() == v["identity"], "identity"
+        digests, encoding = [], b""
+        for i, name in enumerate(FIELDS, 1):
+            value = v["fields"][name]
+            if name in LISTS:
+                elements = [bytes.fromhex(x) for x in value]
+                d = list_digest(i, [element_digest(i, j, hmac.digest(nonce, struct.pack(">BI", i, j), "sha256"), e)
+                                    for j, e in enumerate(elements, 1)])
+                if elements:
+                    encoding += struct.pack(">BI", i, len(elements)) + b"".join(struct.pack(">I", len(e)) + e for e in elements)
+            else:
+                value = bytes.fromhex(value)
+                d = scalar_digest(i, hmac.digest(nonce, bytes([i]), "sha256"), value)
+                if value:
+                    encoding += struct.pack(">BI", i, len(value)) + value
+            assert d.hex() == v["digests"][name], name
+            digests.append(d)
+        assert encoding.hex() == v["encoding"], "encoding"
+        assert leaf_of(v["class"], digests).hex() == v["leaf"], "leaf"
+    print("ok: vectors")
+
+
+if __name__ == "__main__":
+    try:
+        if len(sys.argv) == 3 and sys.argv[1] == "--vectors":
+            check_vectors(sys.argv[2])
+        elif len(sys.argv) in (2, 3):
+            check_evidence(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None)
+        else:
+            sys.exit(__doc__)
+    except (AssertionError, KeyError, ValueError, IndexError, zipfile.BadZipFile, OSError) as e:
+        sys.exit("FAILED: %s: %s" % (type(e).__name__, e))
