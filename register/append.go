@@ -210,9 +210,7 @@ func (r *Register) sequence() {
 			default:
 				err = fmt.Errorf("%w: %w", ErrStopped, err)
 				r.logger.Error("the log cannot be written: appends are refused until a restart", "err", err)
-				r.mu.Lock()
-				r.broken = err
-				r.mu.Unlock()
+				r.fail(err)
 			}
 		}
 		b := &batch{entries: make([]index.Entry, len(units)), next: next + uint64(len(units))}
@@ -287,9 +285,7 @@ func (r *Register) follow() {
 			// The index is a projection: it is made again on opening, from
 			// here. Records are not lost, but searches would miss them.
 			r.logger.Error("the index cannot be written: appends are refused until a restart", "err", err)
-			r.mu.Lock()
-			r.broken = fmt.Errorf("%w: couldn't write the index: %w", ErrStopped, err)
-			r.mu.Unlock()
+			r.fail(fmt.Errorf("%w: couldn't write the index: %w", ErrStopped, err))
 			for range r.done { // let the sequencer finish
 			}
 			return

@@ -37,10 +37,11 @@ type Register struct {
 	contents *receipts.ContentStore
 	logger   *slog.Logger
 
-	queue chan []*unit   // to the sequencer
-	done  chan *batch    // from the sequencer to the indexer
-	stop  chan struct{}  // closed by Close
-	wait  sync.WaitGroup // sequencer and indexer
+	queue   chan []*unit   // to the sequencer
+	done    chan *batch    // from the sequencer to the indexer
+	stop    chan struct{}  // closed by Close
+	stopped chan struct{}  // closed by fail, under mu
+	wait    sync.WaitGroup // sequencer and indexer
 
 	mu       sync.Mutex          // guards what follows
 	inflight map[record.ID]*unit // ids that some caller is appending
@@ -54,7 +55,7 @@ type Register struct {
 func Open(ctx context.Context, o Options) (*Register, error) {
 	r := &Register{origin: o.Origin, log: o.Log, keys: newKeyring(o.Months), logger: o.Logger,
 		queue: make(chan []*unit, maxQueued), done: make(chan *batch, 16), stop: make(chan struct{}),
-		inflight: map[record.ID]*unit{}, grown: make(chan struct{})}
+		inflight: map[record.ID]*unit{}, grown: make(chan struct{}), stopped: make(chan struct{})}
 	var err error
 	if r.index, err = index.Open(filepath.Join(o.Dir, "index"), o.Logger); err != nil {
 		return nil, err
@@ -92,6 +93,21 @@ func (r *Register) Health() error {
 	defer r.mu.Unlock()
 	return r.broken
 }
+
+// fail stops the register for good; the first reason stands.
+func (r *Register) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken == nil {
+		r.broken = err
+		close(r.stopped)
+	}
+}
+
+// Stopped is closed when the register has failed and appends nothing more: the
+// process should end and be started again, which reads from the disk what was
+// committed. [Register.Health] tells the reason.
+func (r *Register) Stopped() <-chan struct{} { return r.stopped }
 
 // Close lets the appends under way finish and closes the index and the receipts.
 // It does not close the log. Nobody may call Append any more.

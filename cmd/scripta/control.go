@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"scripta/internal/config"
+	"scripta/internal/keys"
 	"scripta/register/evidence"
 )
 
@@ -27,6 +28,8 @@ type operations interface {
 	Extract(ctx context.Context, q evidence.Query, w io.Writer) (records int, err error)
 	// CloseDays closes every interval up to now and returns the packages made.
 	CloseDays(ctx context.Context) ([]string, error)
+	// ConfirmMonth admits the month that the clock shows, on a person's word.
+	ConfirmMonth(ctx context.Context, month keys.Month) error
 }
 
 // Extract implements operations.
@@ -77,6 +80,16 @@ func (d *daemon) controlHandler() http.Handler {
 		w.Header().Set("X-Records", strconv.Itoa(n))
 		if err != nil {
 			w.Header().Set("X-Error", strings.ReplaceAll(err.Error(), "\n", " "))
+		}
+	})
+	m.HandleFunc("POST /clock/confirm", func(w http.ResponseWriter, r *http.Request) {
+		var month keys.Month
+		err := json.NewDecoder(io.LimitReader(r.Body, 1<<10)).Decode(&month)
+		if err == nil {
+			err = d.ConfirmMonth(r.Context(), month)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		}
 	})
 	m.HandleFunc("POST /archive/close", func(w http.ResponseWriter, r *http.Request) {

@@ -27,6 +27,7 @@ func commands() map[string]command {
 		"extract": {runExtract, "write an evidence file of a mailbox or a message"},
 		"verify":  {runVerify, "check an evidence file, offline"},
 		"log":     {runLog, "check the whole log and register"},
+		"clock":   {runClock, "confirm the month after the clock jumped"},
 		"archive": {runArchive, "close days, list and check their packages"},
 		"bench":   {runBench, "measure the log and the mail path on this machine"},
 	}
@@ -52,7 +53,7 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "scripta: there is no command %q\n", args[0])
 	}
 	fmt.Fprint(out, "usage: scripta COMMAND [flags]; scripta COMMAND --help tells the flags\n\n")
-	for _, name := range []string{"init", "serve", "status", "extract", "verify", "log", "archive", "bench"} {
+	for _, name := range []string{"init", "serve", "status", "extract", "verify", "log", "clock", "archive", "bench"} {
 		fmt.Fprintf(out, "  %-8s  %s\n", name, all[name].about)
 	}
 	if help {

@@ -106,9 +106,6 @@ type daemon struct {
 	archive  archivist
 
 	spoolClose func() error
-
-	mu     sync.Mutex // guards failed
-	failed error      // why a listener ended by itself
 }
 
 // serve runs until ctx ends. The order of stopping is the reverse of the flow:
@@ -157,6 +154,9 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	select {
 	case <-ctx.Done():
 		d.log.Info("stopping")
+	case <-d.register.Stopped():
+		err = d.register.Health()
+		d.log.Error("stopping: start again, and what was acknowledged goes on", "err", err)
 	case err = <-stopped:
 		d.log.Error("stopping", "err", err)
 	}

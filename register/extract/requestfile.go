@@ -73,9 +73,9 @@ func openRequestFiles(fsys durable.FS, dir, origin string, months *keys.Months) 
 	return f, nil
 }
 
-func (f *requestFiles) folder() string              { return filepath.Join(f.dir, "requests") }
-func (f *requestFiles) evidenceDir() string         { return filepath.Join(f.dir, "evidence") }
-func (f *requestFiles) name(id RequestID) string    { return filepath.Join(f.folder(), id.String()) }
+func (f *requestFiles) folder() string           { return filepath.Join(f.dir, "requests") }
+func (f *requestFiles) evidenceDir() string      { return filepath.Join(f.dir, "evidence") }
+func (f *requestFiles) name(id RequestID) string { return filepath.Join(f.folder(), id.String()) }
 func (f *requestFiles) additional(id RequestID) []byte {
 	return append(append([]byte(requestLabel), f.origin...), id[:]...)
 }
@@ -190,9 +190,8 @@ func (f *requestFiles) loadAll(damaged func(name string, err error)) ([]*Request
 	return all, nil
 }
 
-// sweep deletes evidence files of which keep says that no request needs them:
-// what a crash in remove left.
-func (f *requestFiles) sweep(keep func(RequestID) bool) error {
+// sweep deletes evidence files without a request: what a crash in remove left.
+func (f *requestFiles) sweep() error {
 	months, err := f.fsys.ReadDir(f.evidenceDir())
 	if err != nil {
 		return fmt.Errorf("couldn't list the evidence files: %w", err)
@@ -208,7 +207,10 @@ func (f *requestFiles) sweep(keep func(RequestID) bool) error {
 		}
 		for _, e := range files {
 			b, err := hex.DecodeString(e.Name())
-			if err != nil || len(b) != len(RequestID{}) || keep(RequestID(b)) {
+			if err != nil || len(b) != len(RequestID{}) {
+				continue
+			}
+			if _, err := f.fsys.Stat(f.name(RequestID(b))); !errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 			if err := f.evidence.Remove(RequestID(b), uint16(month)); err != nil {
