@@ -2,27 +2,21 @@ package mta
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"unicode/utf8"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
-	"scripta/internal/keys"
 	"scripta/mta/pec"
 	"scripta/mta/smtpd"
-	"scripta/mta/spool"
-	"scripta/register"
 	"scripta/register/record"
 )
 
@@ -164,7 +158,7 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	case !pec.SameAddress(from, s.user):
 		return s.refused(replyNotOwner)
 	}
-	if err := s.point.pipeline.roomFor(0); err != nil {
+	if err := s.point.pipeline.room(); err != nil {
 		return s.refused(replyFor(err, s.log))
 	}
 	s.sender = from
@@ -222,51 +216,19 @@ func (s *session) refused(err error) error {
 }
 
 func (s *session) data(r io.Reader) error {
-	p := s.point.pipeline
-	if err := p.roomFor(0); err != nil {
+	sub, err := s.point.pipeline.handIn(context.Background(), r, s.sender, s.rcpt, s.user, s.peer(), func(err error) error {
+		switch {
+		case s.conn.TakeBare() && !errors.Is(err, smtp.ErrDataTooLarge):
+			return replyBareControl
+		case err == nil && s.conn.Broken(): // BDAT cut short looks like the end of the message
+			return replyCutShort
+		}
 		return err
+	})
+	if err == nil {
+		s.log.Info("message accepted", "tx", sub.id, "size", sub.Facts.Size, "recipients", len(s.rcpt), "refusals", len(sub.Reasons))
 	}
-	var id spool.ID
-	rand.Read(id[:])
-	log := s.log.With("tx", fmt.Sprintf("%x", id))
-	begun, err := p.now() // only its month counts: the octets are sealed under it
-	if err != nil {
-		return err
-	}
-	month := keys.MonthOf(begun.Time)
-	w, err := p.register.Contents().Create(id, uint16(month))
-	if err != nil {
-		return err
-	}
-	original, err := pec.ReadOriginal(io.TeeReader(r, w), pec.DefaultLimits())
-	if s.conn.TakeBare() && (err == nil || !errors.Is(err, smtp.ErrDataTooLarge)) {
-		err = replyBareControl
-	}
-	switch {
-	case err != nil:
-	case s.conn.Broken(): // BDAT cut short looks like the end of the message
-		err = replyCutShort
-	case original.NUL || original.BareNewline:
-		err = replyBareControl
-	case original.HeaderLen == 0:
-		err = replyEmpty
-	}
-	if err != nil {
-		w.Abort()
-		return err
-	}
-	m, err := p.now()
-	if err != nil {
-		w.Abort()
-		return err
-	}
-	sub := p.newSubmission(original, m, month, s.sender, s.rcpt, s.user, s.peer())
-	rand.Read(sub.Incoming[:])
-	if err := p.take(context.Background(), id, w, sub, original); err != nil {
-		return err
-	}
-	log.Info("message accepted", "size", original.Size, "recipients", len(s.rcpt), "refusals", len(sub.Reasons))
-	return nil
+	return err
 }
 
 // peer describes the connection for the record.
@@ -280,27 +242,6 @@ func (s *session) peer() record.Peer {
 		}
 	}
 	return p
-}
-
-// errNoSpace is answered before a disk is so full that the register would stop.
-var errNoSpace = fmt.Errorf("mta: less free space than mail.min_free_bytes: %w", syscall.ENOSPC)
-
-// roomFor refuses when the disk has no room for size more bytes.
-func (p *Pipeline) roomFor(size int64) error {
-	free, err := p.free()
-	if err != nil {
-		return err
-	}
-	if free-size < p.limits.MinFreeBytes {
-		return errNoSpace
-	}
-	return nil
-}
-
-// appendFirst appends the record of a message that came in.
-func (p *Pipeline) appendFirst(ctx context.Context, id spool.ID, s *submission) error {
-	_, err := p.register.Append(ctx, register.Entry{ID: record.MakeID(id, stepSubmitted, 0), Record: p.submitted(s, id)})
-	return err
 }
 
 // loginServer is the server's side of AUTH LOGIN, which some clients still need.

@@ -2,15 +2,19 @@ package mta
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"syscall"
 
 	"scripta/internal/keys"
 	"scripta/mta/pec"
 	"scripta/mta/spool"
+	"scripta/register"
 	"scripta/register/receipts"
 	"scripta/register/record"
 )
@@ -28,6 +32,8 @@ type submission struct {
 	Incoming     spool.ID        `json:"incoming"` // id of the Incoming Point's transaction
 	Digest       []byte          `json:"digest"`
 	Facts        submissionFacts `json:"facts"`
+
+	id string // of the transaction, for logging
 }
 
 // submissionFacts is what records and notices say of the message.
@@ -190,6 +196,62 @@ func (p *Pipeline) newSubmission(o *pec.Original, m moment, content keys.Month, 
 	return s
 }
 
+// errNoSpace is answered before a disk is so full that the register would stop.
+var errNoSpace = fmt.Errorf("mta: less free space than mail.min_free_bytes: %w", syscall.ENOSPC)
+
+// room refuses when the disk has less left than the reserve.
+func (p *Pipeline) room() error {
+	free, err := p.free()
+	if err != nil {
+		return err
+	}
+	if free < p.limits.MinFreeBytes {
+		return errNoSpace
+	}
+	return nil
+}
+
+// handIn takes a message at the Access Point: it reads it once from r, sealing
+// its octets as they come, and returns nil when it is safe. judge sees the
+// outcome of reading and says whether the message counts as whole.
+func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recipients []string, actor string, peer record.Peer, judge func(error) error) (*submission, error) {
+	if err := p.room(); err != nil {
+		return nil, err
+	}
+	var id spool.ID
+	rand.Read(id[:])
+	begun, err := p.now() // only its month counts: the octets are sealed under it
+	if err != nil {
+		return nil, err
+	}
+	month := keys.MonthOf(begun.Time)
+	w, err := p.register.Contents().Create(id, uint16(month))
+	if err != nil {
+		return nil, err
+	}
+	original, err := pec.ReadOriginal(io.TeeReader(r, w), pec.DefaultLimits())
+	if err = judge(err); err == nil {
+		switch {
+		case original.NUL || original.BareNewline:
+			err = replyBareControl
+		case original.HeaderLen == 0:
+			err = replyEmpty
+		}
+	}
+	var at moment
+	if err == nil {
+		at, err = p.now()
+	}
+	if err != nil {
+		w.Abort()
+		return nil, err
+	}
+	s := p.newSubmission(original, at, month, sender, recipients, actor, peer)
+	s.id = hex.EncodeToString(id[:])
+	rand.Read(s.Incoming[:])
+	return s, p.take(ctx, id, w, s, original)
+}
+
 // take makes a message's job durable and appends its first record, in this
 // order: 1. the octets and the job, at the same time; 2. the record, which is the
 // point of no return; 3. the job goes to a worker. The caller then answers 250.
@@ -205,7 +267,8 @@ func (p *Pipeline) take(ctx context.Context, id spool.ID, w *receipts.ContentWri
 		}
 		return errors.Join(err, p.register.Contents().Remove(id, s.ContentMonth))
 	}
-	if err := p.appendFirst(ctx, id, s); err != nil {
+	first := register.Entry{ID: record.MakeID(id, stepSubmitted, 0), Record: p.submitted(s, id)}
+	if _, err := p.register.Append(ctx, first); err != nil {
 		return err
 	}
 	select {

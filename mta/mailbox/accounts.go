@@ -120,7 +120,7 @@ func (a *Accounts) Reload() error {
 
 // find returns the account of an address in any case, or nil.
 func (a *Accounts) find(address string) *account {
-	return a.current.Load().accounts[strings.ToLower(address)]
+	return a.current.Load().accounts[lower(address)]
 }
 
 // Has tells whether there is an account, even a disabled one, of this address.
@@ -208,7 +208,7 @@ func (a *Accounts) Disable(address string, disabled bool) error {
 
 // Remove removes an account. Its mailbox stays.
 func (a *Accounts) Remove(address string) error {
-	err := a.update(strings.ToLower(address), func(old *account) (*account, error) {
+	err := a.update(lower(address), func(old *account) (*account, error) {
 		if old == nil {
 			return nil, ErrNoAccount
 		}
@@ -221,7 +221,7 @@ func (a *Accounts) Remove(address string) error {
 }
 
 func (a *Accounts) edit(address, what string, change func(*account)) error {
-	err := a.update(strings.ToLower(address), func(old *account) (*account, error) {
+	err := a.update(lower(address), func(old *account) (*account, error) {
 		if old == nil {
 			return nil, ErrNoAccount
 		}

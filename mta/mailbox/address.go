@@ -22,7 +22,7 @@ const (
 // can be no account: the service mailbox, the log requests, and the two that
 // RFC 2142 asks for.
 func Reserved(local string) bool {
-	switch strings.ToLower(local) {
+	switch lower(local) {
 	case ServiceLocal, LogRequestLocal, "postmaster", "abuse":
 		return true
 	}
@@ -43,11 +43,21 @@ func Normalize(address string) (string, error) {
 }
 
 func split(address string) (local, domain string, err error) {
-	local, domain, ok := strings.Cut(strings.ToLower(address), "@")
+	local, domain, ok := strings.Cut(address, "@")
 	if !ok || !validLocal(local) || !validDomain(domain) {
 		return "", "", fmt.Errorf("%.100q: %w", address, ErrAddress)
 	}
-	return local, domain, nil
+	return lower(local), lower(domain), nil
+}
+
+// lower turns A to Z alone into lower case: the Kelvin sign, U+212A, is no k.
+func lower(s string) string {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return s
+		}
+	}
+	return strings.ToLower(s)
 }
 
 func validLocal(s string) bool {

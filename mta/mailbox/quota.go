@@ -98,7 +98,7 @@ func (s *Store) addUsage(mailbox, dir string, size, messages int64) error {
 
 func (s *Store) usageLock(mailbox string) *sync.Mutex {
 	h := fnv.New32a()
-	_, _ = io.WriteString(h, strings.ToLower(mailbox))
+	_, _ = io.WriteString(h, lower(mailbox))
 	return &s.usage[h.Sum32()%uint32(len(s.usage))]
 }
 
@@ -107,7 +107,7 @@ func (s *Store) limit(mailbox string) (int64, bool) {
 	if s.quota == nil {
 		return 0, false
 	}
-	return s.quota(strings.ToLower(mailbox))
+	return s.quota(lower(mailbox))
 }
 
 // usageOf reads the maildirsize of a mailbox. It recalculates it when it is

@@ -54,7 +54,7 @@ type Store struct {
 	now   func() time.Time
 	quota func(string) (int64, bool)
 
-	sync    func(files, dirs []string) error
+	group   *durable.Group // one syncfs for all; nil: each file and folder on its own
 	closeFS func() error
 
 	writers sync.Pool // of *bufio.Writer
@@ -91,13 +91,11 @@ func Open(root string, o Options) (*Store, error) {
 	if err := s.fs.SyncDir(filepath.Dir(s.root)); err != nil {
 		return nil, fmt.Errorf("couldn't create the folder of mailboxes: %w", err)
 	}
-	s.sync = s.syncEach
 	if real && !o.FlushEach {
-		g, closeFS, err := durable.NewSyncFS(s.root)
+		group, closeFS, err := durable.NewSyncFS(s.root)
 		switch {
 		case err == nil:
-			s.sync = func(_, _ []string) error { return g.Sync() }
-			s.closeFS = closeFS
+			s.group, s.closeFS = group, closeFS
 		case !errors.Is(err, errors.ErrUnsupported):
 			return nil, err
 		}

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 )
@@ -57,7 +56,7 @@ func (v *verifier) init(now func() time.Time, cost Cost) error {
 // wait for them, and its error is the only one there is. An account that does not
 // exist or is disabled costs as much as a wrong password.
 func (a *Accounts) Verify(ctx context.Context, login, password string) (bool, error) {
-	login = strings.ToLower(login)
+	login = lower(login)
 	x := a.find(login)
 	h, possible := a.dummy, false
 	if x != nil {

@@ -80,7 +80,7 @@ type Spool struct {
 
 // Open opens the spool in dir and returns its unfinished jobs, oldest first.
 func Open(fsys durable.FS, dir string, keys Keys) (*Spool, []*Job, error) {
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(fsys, dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("couldn't make the spool: %w", err)
 	}
 	s := &Spool{fsys: fsys, dir: dir, keys: keys, live: map[uint64]int{}}

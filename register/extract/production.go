@@ -75,7 +75,7 @@ func (r *Requests) Run(ctx context.Context) {
 			timer.Stop()
 			continue
 		}
-		answered, err := r.serve(ctx, t.id)
+		answered, err := r.serve(ctx, t)
 		switch {
 		case err == nil && answered:
 			r.tidy()
@@ -93,8 +93,13 @@ func (r *Requests) Run(ctx context.Context) {
 
 // serve sees that the request's records are in the log and answers it if it is
 // not answered.
-func (r *Requests) serve(ctx context.Context, id RequestID) (answered bool, err error) {
-	x := r.get(id)
+func (r *Requests) serve(ctx context.Context, t *task) (answered bool, err error) {
+	if t.tries > 0 {
+		if err := r.reread(t.id); err != nil {
+			return false, err
+		}
+	}
+	x := r.get(t.id)
 	if x == nil {
 		return false, nil
 	}
@@ -105,6 +110,32 @@ func (r *Requests) serve(ctx context.Context, id RequestID) (answered bool, err 
 		return false, err
 	}
 	return true, nil
+}
+
+// reread settles what a failed write left open: whether the step is in the
+// request's file. If it is, it counts, once the file was written again; to
+// produce anew would destroy the evidence file that it holds the digest of.
+func (r *Requests) reread(id RequestID) error {
+	r.stepMu.Lock()
+	defer r.stepMu.Unlock()
+	x := r.get(id)
+	if x == nil {
+		return nil
+	}
+	onDisk, err := r.files.load(id)
+	if err != nil {
+		return err
+	}
+	if onDisk.State() == x.State() {
+		return nil
+	}
+	if err := r.files.save(onDisk); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.requests[id] = onDisk
+	return nil
 }
 
 // produce makes the evidence file: 1. what an interrupted production left is

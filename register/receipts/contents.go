@@ -32,7 +32,7 @@ type ContentStore struct {
 
 // OpenContents opens the store in dir.
 func OpenContents(fsys durable.FS, dir, origin string, keys Keys) (*ContentStore, error) {
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(fsys, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("couldn't make the content store: %w", err)
 	}
 	return &ContentStore{fsys: fsys, dir: dir, origin: origin, keys: keys, dirs: map[uint16]*durable.Group{}}, nil
@@ -58,10 +58,7 @@ func (c *ContentStore) group(month uint16) (*durable.Group, error) {
 		return g, nil
 	}
 	dir := c.folder(month)
-	if err := c.fsys.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	if err := c.fsys.SyncDir(c.dir); err != nil {
+	if err := durable.MkdirAll(c.fsys, dir, 0o700); err != nil {
 		return nil, err
 	}
 	g := durable.NewGroup(func() error { return c.fsys.SyncDir(dir) })

@@ -58,7 +58,7 @@ type Store struct {
 // synthetic messages of the provider, of which a new store makes its
 // compression dictionary.
 func Open(fsys durable.FS, dir, origin string, keys Keys, idx *index.DB, samples [][]byte) (*Store, error) {
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(fsys, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("couldn't make the receipt store: %w", err)
 	}
 	s := &Store{fsys: fsys, dir: dir, origin: origin, keys: keys, index: idx,

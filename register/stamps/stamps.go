@@ -51,7 +51,7 @@ type Store struct {
 
 // Open opens the store in dir.
 func Open(fsys durable.FS, dir string, log note.Verifier, roots *x509.CertPool) (*Store, error) {
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(fsys, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("couldn't make the folder of time stamps: %w", err)
 	}
 	entries, err := fsys.ReadDir(dir)
