@@ -3,11 +3,13 @@ package merkle
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,4 +135,72 @@ func BenchmarkAdd(b *testing.B) {
 			b.ReportMetric(float64(runtime.GOMAXPROCS(0)), "cpus")
 		})
 	}
+}
+
+// filled is a log of n leaves, SCRIPTA_BENCH_LEAVES of them if that is set.
+func filled(b *testing.B, n uint64) (*Log, string) {
+	b.Helper()
+	if s := os.Getenv("SCRIPTA_BENCH_LEAVES"); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			b.Fatal(err)
+		}
+	}
+	dir := b.TempDir()
+	l := open(b, options(b, dir))
+	for l.Size() < n {
+		mustAdd(b, l, l.Size(), min(4096, n-l.Size()))
+	}
+	return l, dir
+}
+
+// BenchmarkInclusion measures proofs of random leaves in the newest tree, and
+// tells how much disk a leaf takes and how long opening does.
+func BenchmarkInclusion(b *testing.B) {
+	l, dir := filled(b, 200_000)
+	closeLog(b, l)
+	var blocks int64
+	if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			return err
+		}
+		blocks += st.Blocks
+		return nil
+	}); err != nil {
+		b.Fatal(err)
+	}
+	began := time.Now()
+	l = open(b, options(b, dir))
+	opened := time.Since(began)
+	lat := make([]time.Duration, 0, b.N)
+	for range b.N { // not b.Loop: the slowest matter
+		i := rand.Uint64N(l.Size())
+		began := time.Now()
+		if _, err := l.Inclusion(context.Background(), i, l.Size()); err != nil {
+			b.Fatal(err)
+		}
+		lat = append(lat, time.Since(began))
+	}
+	slices.Sort(lat)
+	b.ReportMetric(float64(l.Size()), "leaves")
+	b.ReportMetric(float64(blocks*512)/float64(l.Size()), "disk-B/leaf")
+	b.ReportMetric(float64(opened.Milliseconds()), "open-ms")
+	b.ReportMetric(ms(lat, 0.5), "p50-ms")
+	b.ReportMetric(ms(lat, 0.99), "p99-ms")
+}
+
+// BenchmarkScan measures reading all leaves in order.
+func BenchmarkScan(b *testing.B) {
+	l, _ := filled(b, 200_000)
+	b.ResetTimer()
+	for b.Loop() {
+		if err := l.Scan(context.Background(), 0, l.Size(), func(uint64, Leaf) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(l.Size())*float64(b.N)/b.Elapsed().Seconds(), "leaves/s")
 }

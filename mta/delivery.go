@@ -116,7 +116,26 @@ func (p *Pipeline) publish(all []*placement) error {
 			ready = append(ready, x.prepared)
 		}
 	}
-	if err := p.boxes.Publish(ready...); err != nil {
+	err := p.boxes.Publish(ready...)
+	if err == nil || refusal(err) == nil {
+		return wrapPublish(err)
+	}
+	// A mailbox was removed since the note. The others have their messages;
+	// which one it was shows when each is published again.
+	for _, x := range all {
+		if x.failed != nil {
+			continue
+		}
+		err := p.boxes.Publish(x.prepared)
+		if x.failed = refusal(err); x.failed == nil && err != nil {
+			return wrapPublish(err)
+		}
+	}
+	return nil
+}
+
+func wrapPublish(err error) error {
+	if err != nil {
 		return fmt.Errorf("couldn't publish to the mailboxes: %w", err)
 	}
 	return nil

@@ -208,12 +208,9 @@ func (p *Pipeline) now() (moment, error) {
 	return m, nil
 }
 
-// detail marks a record whose time is not traceable to UTC (DM 2/11/2005 art. 9).
+// detail are a record's details, with the mark of a time that is not traceable.
 func (m moment) detail(more ...record.Pair) []record.Pair {
-	if m.State != clock.Synced && m.State != clock.Warning {
-		more = append(more, record.Pair{Name: "clock", Value: "time not traceable: " + m.State.String()})
-	}
-	return record.SortDetail(more)
+	return record.SortDetail(append(more, register.ClockMarks(m.State)...))
 }
 
 // Metrics returns the pipeline's counters.

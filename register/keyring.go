@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"scripta/internal/keys"
+	"scripta/register/record"
+	"scripta/tsa/clock"
 )
 
 // monthKeys are the keys derived from one month's secret, or the service's.
@@ -77,3 +79,12 @@ type BlobKeys interface {
 
 // BlobKeys returns the register's.
 func (r *Register) BlobKeys() BlobKeys { return r.keys }
+
+// ClockMarks are the details by which a record says that its time is not
+// traceable to UTC (DM 2/11/2005 art. 9); none when it is.
+func ClockMarks(s clock.State) []record.Pair {
+	if s == clock.Synced || s == clock.Warning {
+		return nil
+	}
+	return []record.Pair{{Name: "clock", Value: "time not traceable: " + s.String()}}
+}

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"scripta/archive"
 	"scripta/internal/cms"
 	"scripta/internal/config"
 	"scripta/internal/durable"
@@ -59,6 +60,7 @@ type app struct {
 	authority *tsa.Authority // nil without the embedded one
 	serving   atomic.Bool    // the embedded authority is listening
 	extractor *extract.Extractor
+	closer    *archive.Closer
 
 	closers []func() error // in the order of opening
 }
@@ -72,9 +74,10 @@ func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (a *app, err
 	if a.cfg, err = config.Load(dir.Config()); err != nil {
 		return nil, err
 	}
+	opened := a // a return of nil below sets a
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.close())
+			err = errors.Join(err, opened.close())
 		}
 	}()
 	unlock, err := durable.Lock(dir.Lock())
@@ -84,7 +87,7 @@ func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (a *app, err
 		return nil, err
 	}
 	a.onClose(func() error { unlock(); return nil })
-	for _, step := range []func(context.Context) error{a.openKeys, a.openClock, a.openRegister, a.openMail, a.openStamps} {
+	for _, step := range []func(context.Context) error{a.openKeys, a.openClock, a.openRegister, a.openMail, a.openStamps, a.openArchive} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

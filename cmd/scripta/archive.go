@@ -1,6 +1,153 @@
 package main
 
-import "io"
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 
-func runArchive(args []string, stdout, stderr io.Writer) int { return 2 }
-func runBench(args []string, stdout, stderr io.Writer) int   { return 2 }
+	"scripta/archive"
+	"scripta/internal/config"
+	"scripta/internal/durable"
+	"scripta/register/evidence"
+	"scripta/register/stamps"
+)
+
+const archiveUsage = `usage: scripta archive close  --dir DIR
+       scripta archive list   --dir DIR
+       scripta archive verify --dir DIR [--trust FOLDER]
+
+close   closes every interval up to now, split at UTC midnight
+list    lists the packages
+verify  checks every package from the disk, and that they continue one another
+
+`
+
+func runArchive(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, archiveUsage)
+		return 2
+	}
+	f := flag.NewFlagSet("archive "+args[0], flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() { fmt.Fprint(stderr, archiveUsage); f.PrintDefaults() }
+	dir := f.String("dir", "", "folder of the provider")
+	trust := f.String("trust", "", "verify: folder with ca.pem, tsa-ca.pem and log.vkey (default DIR/public)")
+	if code, ok := parse(f, args[1:], stderr, dir); !ok {
+		return code
+	}
+	var err error
+	ok := true
+	switch args[0] {
+	case "close":
+		log, _ := newLogger(stderr, "warn", false)
+		err = withOperations(config.Dir(*dir), log, func(ctx context.Context, o operations) error {
+			made, err := o.CloseDays(ctx)
+			for _, name := range made {
+				fmt.Fprintln(stdout, name)
+			}
+			return err
+		})
+	case "list":
+		err = listPackages(config.Dir(*dir), stdout)
+	case "verify":
+		if *trust == "" {
+			*trust = config.Dir(*dir).Public()
+		}
+		ok, err = verifyPackages(config.Dir(*dir), *trust, stdout)
+	default:
+		fmt.Fprint(stderr, archiveUsage)
+		return 2
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "scripta archive %s: %v\n", args[0], err)
+		return 1
+	}
+	if !ok {
+		return 1
+	}
+	return 0
+}
+
+// packages is the folder of a provider's packages.
+func packages(dir config.Dir) (string, error) {
+	cfg, err := config.Load(dir.Config())
+	if err != nil {
+		return "", err
+	}
+	return dir.Path(cfg.Archive.Dir), nil
+}
+
+func listPackages(dir config.Dir, out io.Writer) error {
+	folder, err := packages(dir)
+	if err != nil {
+		return err
+	}
+	all, err := archive.Packages(folder)
+	for _, p := range all {
+		fmt.Fprintf(out, "%s  records %d to %d\n", p.Name(), p.Index.StartSize, p.Index.EndSize)
+	}
+	return err
+}
+
+func verifyPackages(dir config.Dir, trust string, out io.Writer) (ok bool, err error) {
+	folder, err := packages(dir)
+	if err != nil {
+		return false, err
+	}
+	t, err := loadTrust(trust)
+	if err != nil {
+		return false, err
+	}
+	all, err := archive.VerifyAll(folder, *t)
+	ok = true
+	for _, v := range all {
+		fmt.Fprintf(out, "%s  %s\n", v.Name, v.Report.Verdict())
+		if !v.Report.OK() {
+			printChecks(out, v.Report.Checks, true)
+			ok = false
+		}
+	}
+	if len(all) == 0 && err == nil {
+		fmt.Fprintln(out, "no package yet: scripta archive close makes one")
+	}
+	return ok, err
+}
+
+// openArchive makes what closes days.
+func (a *app) openArchive(context.Context) error {
+	certs, err := a.publicCertificates()
+	if err != nil {
+		return err
+	}
+	trust, err := loadTrust(a.dir.Public())
+	if err != nil {
+		return err
+	}
+	chain, err := os.ReadFile(a.dir.PECCertificate())
+	if err != nil {
+		return fmt.Errorf("couldn't read the signing certificate: %w", err)
+	}
+	a.closer, err = archive.New(archive.Options{Dir: a.dir.Path(a.cfg.Archive.Dir), FS: durable.OS, Log: a.merkle, Register: a.register, Signer: a.signer,
+		Trust: *trust, Provider: a.cfg.Provider, Certificates: append(certs, evidence.NewFile("certificates/pec.pem", chain)), Now: a.now, Logger: a.log,
+		Stamps: archive.KeptStamps{Store: a.stamps, Request: a.stamps.Request, Ask: func(ctx context.Context) (*stamps.Stamp, error) {
+			return a.stamper.Latest(ctx)
+		}}})
+	return err
+}
+
+// CloseDays implements operations.
+func (a *app) CloseDays(ctx context.Context) ([]string, error) {
+	now, err := a.now()
+	if err != nil {
+		return nil, err
+	}
+	made, err := a.closer.Close(ctx, now)
+	names := make([]string, 0, len(made))
+	for _, p := range made {
+		names = append(names, filepath.Join(a.dir.Path(a.cfg.Archive.Dir), p.Name()))
+	}
+	return names, err
+}

@@ -5,14 +5,17 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"time"
+
+	"scripta/api"
 )
 
 // listeners are the open ports of a daemon.
 type listeners struct {
+	log *slog.Logger
 	all []*listening
 }
 
@@ -31,12 +34,9 @@ func (ls *listeners) add(name, address string, serve func(net.Listener) error, h
 	}
 	x := &listening{name: name, l: l, serve: serve}
 	if h != nil {
-		x.http = httpServer(h)
+		x.http = api.NewServer(h, t, ls.log)
 		x.serve = x.http.Serve
 		if t != nil {
-			t = t.Clone()
-			t.NextProtos = []string{"h2", "http/1.1"}
-			x.http.TLSConfig = t
 			x.serve = func(l net.Listener) error { return x.http.ServeTLS(l, "", "") }
 		}
 	}
@@ -57,15 +57,10 @@ func (ls *listeners) control(name string, h http.Handler) error {
 	if err := os.Chmod(name, 0o600); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	s := httpServer(h)
+	s := api.NewServer(h, nil, ls.log)
 	s.WriteTimeout = 0 // an extract may take long
 	ls.all = append(ls.all, &listening{name: "control socket", l: l, serve: s.Serve, http: s})
 	return nil
-}
-
-func httpServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
 }
 
 // serve serves all in the background; ended hears of one that ended by itself.

@@ -103,7 +103,6 @@ type daemon struct {
 	access   *mta.AccessPoint
 	smtp     *smtpd.Server
 	web      *web
-	archive  archivist
 
 	spoolClose func() error
 }
@@ -119,14 +118,11 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	if err := d.openPipeline(ctx); err != nil {
 		return err
 	}
-	if err := d.openArchive(ctx); err != nil {
-		return err
-	}
 	if err := d.openWeb(); err != nil {
 		return err
 	}
 	addresses := d.cfg.Listen.Addresses()
-	listeners := &listeners{}
+	listeners := &listeners{log: d.log}
 	if err := d.listen(listeners, addresses); err != nil {
 		listeners.close()
 		return err
@@ -134,7 +130,10 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	var background sync.WaitGroup
 	background.Go(func() { d.clock.Run(run) })
 	background.Go(func() { _ = d.merkle.Run(run, d.cfg.Log.CheckpointInterval.Duration) })
-	background.Go(func() { d.archive.Run(run) })
+	if d.cfg.Archive.Automatic {
+		background.Go(func() { d.closer.Run(run) })
+	}
+	background.Go(func() { d.web.requests.Run(run) })
 	d.pipeline.Start(workers)
 	stopped := make(chan error, 1)
 	listeners.serve(func(name string, err error) {
@@ -173,7 +172,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	cancel()
 	listeners.shutdown(drain)
 	background.Wait()
-	return errors.Join(err, d.closeWeb(), d.spoolClose())
+	return errors.Join(err, d.spoolClose())
 }
 
 // workers run the pipeline's jobs. More than the processors, because a job

@@ -42,61 +42,77 @@ func (s *status) healthy() bool {
 	return true
 }
 
+// roleCheck is how one role is asked: what it is doing, or why it is not healthy.
+type roleCheck struct {
+	name  string
+	check func() (detail string, err error)
+}
+
+// roles are the daemon's.
+func (d *daemon) roles() []roleCheck {
+	return []roleCheck{
+		{"register", func() (string, error) {
+			return fmt.Sprintf("%d records", d.merkle.Size()), d.register.Health()
+		}},
+		{"checkpoint", func() (string, error) {
+			cp := d.merkle.Checkpoint()
+			if cp == nil {
+				return "none published yet", nil
+			}
+			return fmt.Sprintf("%d records published", cp.Size), nil
+		}},
+		{"pipeline", func() (string, error) {
+			m := d.pipeline.Metrics()
+			if n := m.Alarms.Load(); n > 0 {
+				return "", fmt.Errorf("%d alarms since the start: see the log", n)
+			}
+			return fmt.Sprintf("%d messages under way, %d finished", d.pipeline.Waiting(), m.Finished.Load()), nil
+		}},
+		{"disk", func() (string, error) {
+			free, err := d.freeBytes()
+			if err == nil && free < d.cfg.Mail.MinFreeBytes {
+				err = fmt.Errorf("%d MiB are free, less than mail.min_free_bytes: messages are refused", free>>20)
+			}
+			return fmt.Sprintf("%d MiB free", free>>20), err
+		}},
+		{"clock", func() (string, error) {
+			r, err := d.clock.Now()
+			detail := r.State.String()
+			if r.State != clock.Synced {
+				detail += ": " + r.Reason
+			}
+			if err == nil && !traceable(r) {
+				detail += " (records are marked: time not traceable)"
+			}
+			return detail, err
+		}},
+		{"time stamps", func() (string, error) {
+			if failed := d.stamper.Failed.Load(); failed > 0 && d.stamper.Granted.Load() == 0 {
+				return "", fmt.Errorf("no time stamp was granted in %d tries", failed)
+			}
+			detail := "none yet"
+			if last, ok := d.stamps.Last(); ok {
+				detail = fmt.Sprintf("latest over %d records", last)
+			}
+			if d.authority != nil {
+				detail += "; embedded authority, not qualified"
+			}
+			return detail, nil
+		}},
+		{"archive", func() (string, error) { return "days are closed at UTC midnight", d.closer.Health() }},
+	}
+}
+
 // status asks every role.
 func (d *daemon) status() *status {
 	s := &status{Domain: d.cfg.Domain, Log: d.cfg.Origin()}
-	add := func(name string, err error, format string, a ...any) {
-		detail := fmt.Sprintf(format, a...)
+	for _, r := range d.roles() {
+		detail, err := r.check()
 		if err != nil {
 			detail = err.Error()
 		}
-		s.Roles = append(s.Roles, role{name, err == nil, detail})
+		s.Roles = append(s.Roles, role{r.name, err == nil, detail})
 	}
-	size := d.merkle.Size()
-	add("register", d.register.Health(), "%d records", size)
-	cp := d.merkle.Checkpoint()
-	published := uint64(0)
-	if cp != nil {
-		published = cp.Size
-	}
-	add("checkpoint", nil, "%d records published", published)
-
-	pipeline := d.pipeline.Metrics()
-	var err error
-	if n := pipeline.Alarms.Load(); n > 0 {
-		err = fmt.Errorf("%d alarms since the start: see the log", n)
-	}
-	add("pipeline", err, "%d messages under way, %d finished", d.pipeline.Waiting(), pipeline.Finished.Load())
-
-	free, err := d.freeBytes()
-	if err == nil && free < d.cfg.Mail.MinFreeBytes {
-		err = fmt.Errorf("%d MiB are free, less than mail.min_free_bytes: messages are refused", free>>20)
-	}
-	add("disk", err, "%d MiB free", free>>20)
-
-	reading, err := d.clock.Now()
-	detail := reading.State.String()
-	if reading.State != clock.Synced {
-		detail += ": " + reading.Reason
-		if d.cfg.Clock.Policy == config.ClockMark {
-			detail += " (records are marked: time not traceable)"
-		}
-	}
-	add("clock", err, "%s", detail)
-
-	last, ok := d.stamps.Last()
-	err = nil
-	if failed := d.stamper.Failed.Load(); failed > 0 && d.stamper.Granted.Load() == 0 {
-		err = fmt.Errorf("no time stamp was granted in %d tries", failed)
-	}
-	detail = "none yet"
-	if ok {
-		detail = fmt.Sprintf("latest over %d records", last)
-	}
-	if d.authority != nil {
-		detail += "; embedded authority, not qualified"
-	}
-	add("time stamps", err, "%s", detail)
 	return s
 }
 

@@ -80,6 +80,9 @@ func (d Dir) Log() string { return d.join("log") }
 // Stamps is the folder of the time stamps over the log's checkpoints.
 func (d Dir) Stamps() string { return d.join("timestamps") }
 
+// Extracts is the folder of the extracts that holders asked for, sealed.
+func (d Dir) Extracts() string { return d.join("extracts") }
+
 // Receipts is the folder of the sealed receipts and originals.
 func (d Dir) Receipts() string { return d.join("receipts") }
 

@@ -75,6 +75,7 @@ func TestOpenJournalTellsTornFromDamaged(t *testing.T) {
 	big := write(noise(1, 3000), noise(2, 3000), noise(3, 3000), noise(4, 3000), noise(5, 3000))
 	withBig := cat(good, big)
 	n := len(good)
+	edge := write(noise(1, 4095-headerSize), noise(2, 100), noise(3, 100)) // the second frame begins with a block's last byte
 	tests := []struct {
 		name    string
 		file    []byte
@@ -110,6 +111,7 @@ func TestOpenJournalTellsTornFromDamaged(t *testing.T) {
 		{"zeros between records", cat(one, make([]byte, 100), two), -1, len(one)},
 		{"noise between records", cat(one, noise(9, 100000), two), -1, len(one)},
 		{"large write, bit flipped", flipped(withBig, n+100), -1, n},
+		{"bit flipped, the length's zero byte ends a block", flipped(edge, 4095+20), -1, 4095},
 		{"large write, a lost block and a flipped bit", flipped(zeroed(withBig, n, 4096), n+9100), -1, n},
 	}
 	for _, tc := range tests {

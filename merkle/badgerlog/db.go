@@ -251,14 +251,20 @@ func (db *DB) fail(cause error) error {
 }
 
 // enter begins a use of the database, which Close waits for; leave ends it.
-func (db *DB) enter() error {
+func (db *DB) enter() error { return db.enterFor(0) }
+
+// enterFor is enter for a read-write transaction on a tree, whose sequencer,
+// itself a user, finishes its queue while the database is being closed.
+func (db *DB) enterFor(tree int64) error {
 	if err := db.err(); err != nil {
 		return err
 	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.closing {
-		return ErrClosed
+		if l := db.logs[tree]; l == nil || !l.isSequencing() {
+			return ErrClosed
+		}
 	}
 	db.users.Add(1)
 	return nil

@@ -221,13 +221,17 @@ func newPending(leaves []*trillian.LogLeaf, at time.Time) ([]pending, error) {
 	return ps, nil
 }
 
-// whole returns a waiting leaf with its contents, as if it were read.
+// whole returns a waiting leaf with its contents. It has no integration time,
+// which the sequencer may be writing.
 func (p *pending) whole() *trillian.LogLeaf {
-	leaf, err := leafOf(p.record, p.index)
+	value, err := valueOf(p.record)
 	if err != nil {
 		panic(err) // newPending made the record
 	}
-	return leaf
+	return &trillian.LogLeaf{
+		MerkleLeafHash: p.merkle[:], LeafValue: value, ExtraData: p.record[recordValue+len(value):],
+		LeafIndex: int64(p.index), LeafIdentityHash: p.identity[:], QueueTimestamp: p.leaf.QueueTimestamp,
+	}
 }
 
 // sameLeaf reports whether two records hold the same leaf: value and identity.

@@ -71,6 +71,12 @@ func (l *treeLog) setSequencing(on bool) {
 	}
 }
 
+func (l *treeLog) isSequencing() bool {
+	l.queueMu.Lock()
+	defer l.queueMu.Unlock()
+	return l.sequencing
+}
+
 // drained reports whether the queue is empty, and if so lets nothing more in.
 func (l *treeLog) drained() bool {
 	l.queueMu.Lock()

@@ -75,7 +75,10 @@ func (s *LogStorage) ReadWriteTransaction(ctx context.Context, tree *trillian.Tr
 	if s.db.opt.ReadOnly {
 		return ErrReadOnly
 	}
-	read, err := s.db.snapshot(tree.TreeId)
+	if err := s.db.enterFor(tree.TreeId); err != nil {
+		return err
+	}
+	read, err := s.db.snapshotEntered(tree.TreeId)
 	if err != nil {
 		return err
 	}
@@ -130,6 +133,11 @@ func (db *DB) snapshot(tree int64) (*readTX, error) {
 	if err := db.enter(); err != nil {
 		return nil, err
 	}
+	return db.snapshotEntered(tree)
+}
+
+// snapshotEntered is snapshot after enter; without a transaction it leaves.
+func (db *DB) snapshotEntered(tree int64) (*readTX, error) {
 	l, err := db.log(tree)
 	if err != nil {
 		db.leave()

@@ -128,6 +128,9 @@ func (s *Store) Get(size uint64) (*Stamp, error) {
 // Reply returns the kept reply of a size as it came, or [ErrNotFound].
 func (s *Store) Reply(size uint64) ([]byte, error) { return s.read(size, "tsr") }
 
+// Request returns what was asked for the stamp of a size, or [ErrNotFound].
+func (s *Store) Request(size uint64) ([]byte, error) { return s.read(size, "tsq") }
+
 // Text returns the checkpoint that the stamp of a size covers, or [ErrNotFound].
 func (s *Store) Text(size uint64) ([]byte, error) { return s.read(size, "txt") }
 

@@ -1,0 +1,108 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"scripta/register/record"
+)
+
+// Authenticator checks a mailbox's password (mta/mailbox). The login is the full
+// address. An error says that it could not be checked.
+type Authenticator interface {
+	Verify(ctx context.Context, login, password string) (bool, error)
+}
+
+const (
+	maxLogin    = 320 // bytes, RFC 5321 §4.5.3.1
+	maxPassword = 1024
+)
+
+// authenticate admits the holder of a mailbox, by HTTP Basic (RFC 7617).
+func (a *API) authenticate(c *gin.Context) {
+	if c.Request.TLS == nil {
+		fail(c, problemTLS)
+		return
+	}
+	login, password, ok := c.Request.BasicAuth()
+	if !ok || login == "" || len(login) > maxLogin || len(password) > maxPassword {
+		fail(c, problemUnauthorized)
+		return
+	}
+	mailbox := strings.ToLower(login)
+	try, wait := a.logins.begin(network(c.Request.RemoteAddr), mailbox, a.o.Wall())
+	if wait > 0 {
+		if a.o.Metrics != nil {
+			a.o.Metrics.slowed.Inc()
+		}
+		fail(c, problemTooMany.with("too many wrong passwords").after(wait))
+		return
+	}
+	ok, err := a.o.Auth.Verify(c.Request.Context(), login, password)
+	if err != nil {
+		try.forgive(false, a.o.Wall())
+		a.o.Logger.Warn("a password could not be checked", "request", c.GetString(keyRequest), "err", err)
+		fail(c, problemUnavailable.after(time.Second))
+		return
+	}
+	if !ok {
+		if a.o.Metrics != nil {
+			a.o.Metrics.authFailures.Inc()
+		}
+		fail(c, problemUnauthorized)
+		return
+	}
+	try.forgive(true, a.o.Wall())
+	if !a.own.enter(mailbox) {
+		fail(c, problemTooMany.with("too many requests of this mailbox at once").after(time.Second))
+		return
+	}
+	defer a.own.leave(mailbox)
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-c.Request.Context().Done():
+		fail(c, problemUnavailable)
+		return
+	}
+	c.Set(keyMailbox, mailbox)
+	c.Header("Cache-Control", "private, no-store")
+	c.Header("Vary", "Authorization")
+	c.Next()
+}
+
+// network is what failures are counted by: an IPv4 address, or the /64 that an
+// IPv6 host has to itself.
+func network(remote string) string {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
+	}
+	ip := ap.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return ip.String()
+}
+
+// peerOf describes the connection for a record.
+func peerOf(r *http.Request) record.Peer {
+	p := record.Peer{Address: r.RemoteAddr}
+	if r.TLS != nil {
+		p.TLS, p.Cipher = tls.VersionName(r.TLS.Version), tls.CipherSuiteName(r.TLS.CipherSuite)
+		if len(r.TLS.PeerCertificates) > 0 {
+			sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
+			p.Certificate = sum[:]
+		}
+	}
+	return p
+}

@@ -1,0 +1,176 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"scripta/merkle/checkpoint"
+	"scripta/mta"
+	"scripta/register"
+)
+
+// Sources are where the numbers of /metrics come from. What is nil is left out.
+// Functions are called at every scrape and must be quick.
+type Sources struct {
+	Register   *register.Metrics
+	MTA        *mta.Metrics
+	LogSize    func() uint64                                // leaves
+	Checkpoint func() *checkpoint.Signed                    // the latest published one
+	Published  func() time.Time                             // when it was published; zero: not known
+	Stamps     func() (granted, failed uint64)              // requests to time-stamp authorities
+	StampedTo  func() (size uint64, ok bool)                // of the newest stamped checkpoint
+	Clock      func() (bound time.Duration, traceable bool) // how far the time may be off
+	Spool      func() int                                   // accepted messages that are not finished
+	Extracts   func() (open, late int, failures uint64)     // unanswered, past their due date; failed productions
+	FreeBytes  func() (int64, error)                        // on the disk that everything lies on
+}
+
+// Metrics is a Prometheus registry with everything that an operator watches.
+type Metrics struct {
+	registry     *prometheus.Registry
+	requests     *prometheus.CounterVec
+	elapsed      *prometheus.HistogramVec
+	authFailures prometheus.Counter
+	slowed       prometheus.Counter
+}
+
+// NewMetrics makes the registry. Names begin with scripta_ and units are base
+// units: seconds, bytes.
+func NewMetrics(s Sources) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "scripta_api_requests_total", Help: "HTTP requests answered."}, []string{"method", "route", "status"}),
+		elapsed: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "scripta_api_request_seconds", Help: "Time to answer HTTP requests.",
+			Buckets: []float64{.001, .005, .025, .1, .5, 2, 10}}, []string{"route"}),
+		authFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: "scripta_api_auth_failures_total", Help: "Wrong passwords."}),
+		slowed:       prometheus.NewCounter(prometheus.CounterOpts{Name: "scripta_api_auth_slowed_total", Help: "Logins refused unchecked after too many wrong passwords."}),
+	}
+	m.registry.MustRegister(m.requests, m.elapsed, m.authFailures, m.slowed,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.ofRegister(s)
+	m.ofLog(s)
+	m.ofMail(s)
+	m.ofRest(s)
+	return m
+}
+
+func (m *Metrics) counter(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "scripta_" + name, Help: help}, read))
+}
+
+func (m *Metrics) gauge(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "scripta_" + name, Help: help}, read))
+}
+
+func seconds(nanos uint64) float64 { return float64(nanos) / 1e9 }
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (m *Metrics) ofRegister(s Sources) {
+	if r := s.Register; r != nil {
+		m.counter("register_records_total", "Records appended.", func() float64 { return float64(r.Records.Load()) })
+		m.counter("register_commits_total", "Batches of records committed to the log.", func() float64 { return float64(r.Batches.Load()) })
+		m.counter("register_append_seconds_total", "Time that callers waited for appends.", func() float64 { return seconds(r.AppendNanos.Load()) })
+	}
+}
+
+func (m *Metrics) ofLog(s Sources) {
+	if s.LogSize != nil {
+		m.gauge("log_leaves", "Leaves in the log.", func() float64 { return float64(s.LogSize()) })
+	}
+	if s.Checkpoint != nil {
+		m.gauge("log_checkpoint_leaves", "Leaves that the latest published checkpoint covers.", func() float64 {
+			if c := s.Checkpoint(); c != nil {
+				return float64(c.Size)
+			}
+			return 0
+		})
+	}
+	if s.Published != nil {
+		m.gauge("log_checkpoint_age_seconds", "Time since the latest checkpoint was published.", func() float64 {
+			if t := s.Published(); !t.IsZero() {
+				return time.Since(t).Seconds()
+			}
+			return 0
+		})
+	}
+	if s.Stamps != nil {
+		m.counter("tsa_granted_total", "Time stamps granted.", func() float64 { n, _ := s.Stamps(); return float64(n) })
+		m.counter("tsa_failed_total", "Requests for a time stamp that failed.", func() float64 { _, n := s.Stamps(); return float64(n) })
+	}
+	if s.StampedTo != nil {
+		m.gauge("tsa_stamped_leaves", "Leaves that the newest time stamp covers.", func() float64 { n, _ := s.StampedTo(); return float64(n) })
+	}
+}
+
+func (m *Metrics) ofMail(s Sources) {
+	if x := s.MTA; x != nil {
+		m.gauge("mta_connections", "SMTP connections open.", func() float64 { return float64(x.Connections.Load()) })
+		for _, c := range []struct {
+			name, help string
+			read       func() uint64
+		}{
+			{"mta_auth_failures_total", "Wrong passwords at the Access Point.", x.AuthFailures.Load},
+			{"mta_messages_accepted_total", "Messages answered 250.", x.Accepted.Load},
+			{"mta_messages_refused_total", "Messages answered 4xx or 5xx.", x.Refused.Load},
+			{"mta_messages_not_accepted_total", "Messages that got a non-acceptance.", x.NonAccepted.Load},
+			{"mta_messages_finished_total", "Messages with every outcome issued.", x.Finished.Load},
+			{"mta_deliveries_total", "Recipients who got their message.", x.Delivered.Load},
+			{"mta_deliveries_failed_total", "Recipients who did not get their message.", x.NotDelivered.Load},
+			{"mta_retries_total", "Jobs that failed and were put off.", x.Retries.Load},
+			{"mta_alarms_total", "Events that a person must look at.", x.Alarms.Load},
+		} {
+			m.counter(c.name, c.help, func() float64 { return float64(c.read()) })
+		}
+		m.counter("mta_work_seconds_total", "Time that workers spent on finished messages.", func() float64 { return seconds(x.FinishedNanos.Load()) })
+	}
+	if s.Spool != nil {
+		m.gauge("spool_waiting_messages", "Messages accepted and not finished.", func() float64 { return float64(s.Spool()) })
+	}
+}
+
+func (m *Metrics) ofRest(s Sources) {
+	if s.Clock != nil {
+		m.gauge("clock_bound_seconds", "How far the time may be off; meaningless while it is not traceable.", func() float64 { d, _ := s.Clock(); return d.Seconds() })
+		m.gauge("clock_traceable", "Whether the time is traceable to UTC.", func() float64 { _, ok := s.Clock(); return truth(ok) })
+	}
+	if s.Extracts != nil {
+		m.gauge("extracts_open", "Extracts asked for and not answered.", func() float64 { n, _, _ := s.Extracts(); return float64(n) })
+		m.gauge("extracts_late", "Extracts not answered by their due date.", func() float64 { _, n, _ := s.Extracts(); return float64(n) })
+		m.counter("extracts_failures_total", "Productions of an extract that failed and were put off.", func() float64 { _, _, n := s.Extracts(); return float64(n) })
+	}
+	if s.FreeBytes != nil {
+		m.gauge("disk_free_bytes", "Free space where the data lies; -1 if it cannot be told.", func() float64 {
+			n, err := s.FreeBytes()
+			if err != nil {
+				return -1
+			}
+			return float64(n)
+		})
+	}
+}
+
+// observe counts one answered request. An unknown path counts under no route, so
+// that what strangers ask for makes no new series.
+func (m *Metrics) observe(verb, route string, status int, elapsed time.Duration) {
+	m.requests.WithLabelValues(method(verb), route, strconv.Itoa(status)).Inc()
+	m.elapsed.WithLabelValues(route).Observe(elapsed.Seconds())
+}
+
+// Handler answers GET /metrics in Prometheus's text format, and nothing else. It
+// belongs on a private port: it asks for no password.
+func (m *Metrics) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	return mux
+}
