@@ -170,7 +170,7 @@ func TestRerun(t *testing.T) {
 func TestCloseStops(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		break_ func(t *testing.T, r *rig)
+		damage func(t *testing.T, r *rig)
 		want   error
 	}{
 		"a package in the middle is gone": {func(t *testing.T, r *rig) {
@@ -205,7 +205,7 @@ func TestCloseStops(t *testing.T) {
 			for d := 21; d < 24; d++ {
 				r.close(cl, day(d))
 			}
-			c.break_(t, r)
+			c.damage(t, r)
 			before, _ := os.ReadDir(r.dir)
 			r.set(day(25))
 			made, err := cl.Close(context.Background(), day(24))

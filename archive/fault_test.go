@@ -95,11 +95,11 @@ func from(n int, err error) faultfs.Fault {
 	}
 }
 
-// halting fails in one of the register's calls, before it or after it.
+// halting is a register whose process dies while it appends.
 type halting struct {
 	*memory
-	lookups, appends int // how many calls pass
-	after            bool
+	appends int  // how many calls pass
+	after   bool // the record is in the log all the same
 }
 
 var errHalted = errors.New("halted")

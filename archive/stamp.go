@@ -24,7 +24,7 @@ type Stamps interface {
 	// smallest there is, and asks an authority only if there is none.
 	Covering(ctx context.Context, size uint64) (*Stamp, error)
 	// Between returns the stamped checkpoints of more than from and at most to
-	// leaves, ascending.
+	// leaves, ascending. With an error come those that could be read.
 	Between(from, to uint64) ([]*Stamp, error)
 }
 
@@ -59,14 +59,15 @@ func (k KeptStamps) Covering(ctx context.Context, size uint64) (*Stamp, error) {
 // Between implements [Stamps].
 func (k KeptStamps) Between(from, to uint64) ([]*Stamp, error) {
 	var all []*Stamp
+	var bad error
 	for _, size := range k.Store.Between(from, to) {
-		st, err := k.get(size)
-		if err != nil {
-			return nil, err
+		if st, err := k.get(size); err != nil {
+			bad = errors.Join(bad, err)
+		} else {
+			all = append(all, st)
 		}
-		all = append(all, st)
 	}
-	return all, nil
+	return all, bad
 }
 
 func (k KeptStamps) get(size uint64) (*Stamp, error) {
