@@ -74,7 +74,9 @@ func New(o Options) (*API, error) {
 	}
 	gin.SetMode(gin.ReleaseMode) // gin prints its routes to standard output otherwise
 	e := gin.New()
-	e.UseEscapedPath, e.UnescapePathValues = true, true // an identifier may hold a slash, as %2F
+	// An identifier may hold a slash, as %2F, and a plus, which gin would take for
+	// a space: identifier unescapes it.
+	e.UseEscapedPath, e.UnescapePathValues = true, false
 	e.RedirectTrailingSlash = false
 	e.HandleMethodNotAllowed = true
 	e.ForwardedByClientIP = false

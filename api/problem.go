@@ -11,7 +11,9 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"scripta/internal/keys"
 	"scripta/register"
+	"scripta/tsa/clock"
 )
 
 // problem is what goes wrong, as clients are told (RFC 9457). The type and the
@@ -81,10 +83,14 @@ func fail(c *gin.Context, p problem) {
 // failed answers for an error that a client cannot help, and logs it.
 func (a *API) failed(c *gin.Context, err error) {
 	log := a.o.Logger.With("request", c.GetString(keyRequest), "route", c.FullPath())
+	month := (*keys.MonthError)(nil)
 	switch {
 	case c.Request.Context().Err() != nil: // the client is gone
 		log.Debug("a request was given up", "err", err)
 		fail(c, problemUnavailable)
+	case errors.Is(err, clock.ErrUntrusted), errors.As(err, &month):
+		log.Error("a request was refused because nothing can be recorded now", "err", err)
+		fail(c, problemUnavailable.with("the time is not known well enough to record this").after(time.Minute))
 	case errors.Is(err, register.ErrStopped), errors.Is(err, syscall.ENOSPC), errors.Is(err, context.DeadlineExceeded):
 		log.Error("a request could not be answered", "err", err)
 		fail(c, problemUnavailable.after(time.Minute))

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
 )
 
 const (
@@ -96,6 +98,15 @@ func parseMessageID(name, s string) (string, error) {
 		return "", badParameter(name, "it must be a message identifier")
 	}
 	return s, nil
+}
+
+// identifier is the message identifier that a path names.
+func identifier(c *gin.Context) (string, error) {
+	id, err := url.PathUnescape(c.Param("id"))
+	if err != nil {
+		return "", badParameter("id", "it is not percent-encoded correctly")
+	}
+	return parseMessageID("id", id)
 }
 
 // clean says that a value has no characters that identifiers and addresses

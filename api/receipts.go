@@ -31,7 +31,7 @@ import (
 //  3. the reproduction is recorded;
 //  4. the bytes are sent.
 func (a *API) getReceipt(c *gin.Context) {
-	id, err := parseMessageID("id", c.Param("id"))
+	id, err := identifier(c)
 	if err != nil {
 		fail(c, problemParameter.with(err.Error()))
 		return

@@ -13,7 +13,7 @@ import (
 
 // timeline is the answer of GET /v1/messages/{id}.
 type timeline struct {
-	*message
+	message
 	Events    []event `json:"events"`
 	Truncated bool    `json:"truncated,omitempty"` // there are more events than are shown
 }
@@ -54,7 +54,7 @@ type link struct {
 
 // getMessage answers GET /v1/messages/{id}.
 func (a *API) getMessage(c *gin.Context) {
-	id, err := parseMessageID("id", c.Param("id"))
+	id, err := identifier(c)
 	if err != nil {
 		fail(c, problemParameter.with(err.Error()))
 		return
@@ -80,7 +80,7 @@ func (a *API) getMessage(c *gin.Context) {
 		fail(c, problemNotFound)
 		return
 	}
-	t.message = summary(mailbox, of)
+	t.message = *summary(mailbox, of)
 	writeJSON(c, http.StatusOK, t)
 }
 
