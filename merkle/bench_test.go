@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"scripta/internal/durable"
 )
 
 // group is a group commit as a register does it: what is waiting goes together,
@@ -106,7 +108,7 @@ func BenchmarkAdd(b *testing.B) {
 	for _, writers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			l := open(b, options(b, b.TempDir()))
-			f, err := os.Create(filepath.Join(b.TempDir(), "raw"))
+			f, err := durable.OS.OpenFile(filepath.Join(b.TempDir(), "raw"), os.O_CREATE|os.O_WRONLY, 0o600)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -125,7 +127,7 @@ func BenchmarkAdd(b *testing.B) {
 				if _, err := f.Write(buf); err != nil {
 					return err
 				}
-				return unix.Fdatasync(int(f.Fd()))
+				return f.Sync() // fdatasync
 			})
 			b.ReportMetric(rate, "leaves/s")
 			b.ReportMetric(raw, "raw/s")

@@ -116,7 +116,7 @@ func TestHandler(t *testing.T) {
 func TestAuditor(t *testing.T) {
 	t.Parallel()
 	l := open(t, options(t, t.TempDir()))
-	mustAdd(t, l, 0, 70_123)
+	mustAdd(t, l, 0, 20_123)
 	mustPublish(t, l)
 	srv := httptest.NewServer(http.StripPrefix("/scripta/1", l.Handler()))
 	defer srv.Close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,6 +108,9 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 	if !opt.ReadOnly {
 		if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("couldn't make the log's folder: %w", err)
+		}
+		if err := durable.OS.SyncDir(filepath.Dir(filepath.Clean(opt.Dir))); err != nil {
+			return nil, fmt.Errorf("couldn't sync what the log's folder is in: %w", err)
 		}
 	}
 	e, err := openLocal(ctx, opt)

@@ -203,7 +203,7 @@ func TestPipelinedAdds(t *testing.T) {
 	t.Parallel()
 	l := open(t, options(t, t.TempDir()))
 	var all sync.WaitGroup
-	const calls, each = 40, 50
+	const calls, each = 12, 150
 	for i := range uint64(calls) {
 		all.Go(func() {
 			for { // until those before are in the queue

@@ -51,6 +51,10 @@ func (l *Log) Publish(ctx context.Context) (*checkpoint.Signed, error) {
 			return last, nil
 		}
 	}
+	if l.signed != nil && l.signed.Size == now.size && l.signed.Root != now.hash {
+		return nil, &CheckpointError{File: l.checkpointFile(), Published: from, Size: now.size, Reason: ErrInconsistent,
+			Err: fmt.Errorf("another root of %d leaves was signed", now.size)}
+	}
 	if l.signed == nil || l.signed.Size != now.size {
 		l.signed, err = checkpoint.Sign(checkpoint.Checkpoint{Origin: l.opt.Origin, Size: now.size, Root: now.hash}, l.opt.Signer)
 		if err != nil {

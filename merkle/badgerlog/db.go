@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,8 +45,6 @@ const (
 	maxQueueBytes = 64 << 20
 	// recordOverhead is about what a leaf adds to a transaction over its record.
 	recordOverhead = 160
-	// adviseEvery is after how many commits adviseWAL runs.
-	adviseEvery = 64
 )
 
 // DB is an open database. LogStorage and AdminStorage are its two faces towards
@@ -63,7 +60,7 @@ type DB struct {
 	// durable.
 	commitMu sync.Mutex
 	version  uint64 // of the last commit; guarded by commitMu
-	advised  uint64 // the version at which adviseWAL ran; guarded by commitMu
+	wal      int    // the number of Badger's newest write-ahead log; guarded by commitMu
 	readable atomic.Uint64
 
 	// adminMu is held for the entire duration of a read-write transaction on
@@ -124,7 +121,7 @@ func Open(opt Options) (*DB, error) {
 	}
 	db.version = b.MaxVersion()
 	db.readable.Store(db.version)
-	err = db.resolveDir()
+	err = db.beginWAL()
 	if err == nil {
 		err = db.start()
 	}
@@ -132,22 +129,6 @@ func Open(opt Options) (*DB, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	return db, nil
-}
-
-// resolveDir finds the name under which the kernel knows the folder.
-func (db *DB) resolveDir() error {
-	dir, err := filepath.Abs(db.opt.Dir)
-	if err == nil {
-		dir, err = filepath.EvalSymlinks(dir)
-	}
-	if err != nil {
-		return fmt.Errorf("couldn't resolve the log's folder: %w", err)
-	}
-	db.dir = dir
-	if !db.opt.ReadOnly {
-		adviseWAL(dir)
-	}
-	return nil
 }
 
 // start checks the format and loads the trees.
@@ -214,11 +195,10 @@ func (db *DB) commit(txn *badger.Txn) error {
 	if err != nil {
 		return db.fail(fmt.Errorf("couldn't commit: %w", err))
 	}
-	db.version++
-	if db.version-db.advised >= adviseEvery {
-		adviseWAL(db.dir) // Badger begins a new file every 64 MiB
-		db.advised = db.version
+	if err := db.followWAL(); err != nil {
+		return db.fail(err)
 	}
+	db.version++
 	db.readable.Store(db.version)
 	// No reader minds that old versions go: all it reads at its version was
 	// written once (leaves, tiles, identities) or is taken at the latest one.

@@ -42,6 +42,7 @@
 // of a memtable; a read transaction waits for the commit under way, fsync
 // included, unless the caller manages the timestamps (OpenManaged); it writes
 // through mapped files, so that a full disk kills the process, which MinFree
-// forestalls, and a sync may write a megabyte of read-ahead (adviseWAL); dropping prefixes lost writes in earlier versions, so none is
+// forestalls, and a sync may write a megabyte of read-ahead (adviseWAL); it does not fsync
+// the folder after making a write-ahead log (followWAL); dropping prefixes lost writes in earlier versions, so none is
 // ever dropped.
 package badgerlog

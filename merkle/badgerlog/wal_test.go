@@ -1,0 +1,70 @@
+package badgerlog
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/google/trillian"
+)
+
+// TestWALIsFollowed writes more than a memtable holds: each new write-ahead log
+// is noticed, or else its name would not be durable, and is advised against
+// read-ahead.
+func TestWALIsFollowed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := newPreordered(t, Options{Dir: dir})
+	last := func() string {
+		t.Helper()
+		names, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+		if err != nil || len(names) == 0 {
+			t.Fatal(names, err)
+		}
+		return slices.Max(names)
+	}
+	current := func() int {
+		l.commitMu.Lock()
+		defer l.commitMu.Unlock()
+		return l.wal
+	}
+	first := current()
+	if want := l.walName(first); last() != want {
+		t.Fatalf("the write-ahead log is %s, taken for %s", last(), want)
+	}
+	extra := make([]byte, MaxExtraSize)
+	for i := int64(0); current() == first; i++ {
+		if i > 200 {
+			t.Fatalf("no new write-ahead log after %d MiB; there is %s", i*MaxExtraSize>>20, last())
+		}
+		x := proto.Clone(leaf(i)).(*trillian.LogLeaf)
+		x.ExtraData = extra
+		if _, err := l.add([]*trillian.LogLeaf{x}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := l.walName(current()); last() != want || current() != first+1 {
+		t.Errorf("the write-ahead log is %s, taken for %s", last(), want)
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skip("mappings can't be read:", err)
+	}
+	_, mapping, ok := bytes.Cut(smaps, []byte(l.walName(current())+"\n"))
+	if !ok {
+		t.Fatalf("%s is not mapped", l.walName(current()))
+	}
+	_, flags, _ := bytes.Cut(mapping, []byte("VmFlags:"))
+	flags, _, _ = bytes.Cut(flags, []byte("\n"))
+	if !slices.ContainsFunc(bytes.Fields(flags), func(f []byte) bool { return string(f) == "rr" }) {
+		t.Errorf("the write-ahead log is read ahead: flags %s", flags)
+	}
+}
