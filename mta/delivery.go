@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"scripta/mta/mailbox"
-	"scripta/mta/spool"
 	"scripta/register/receipts"
 )
 
@@ -34,21 +33,23 @@ type placed struct {
 //  1. every message is written to tmp/N and fsynced;
 //  2. the note "publishing, time t" is made durable: from here the delivery
 //     has happened at t;
-//  3. each tmp/N is renamed to new/N and the folders are fsynced.
+//  3. each tmp/N is renamed to new/N.
 //
 // A crash before 2 leaves files in tmp, which the rerun writes again; after 2
 // the absence of tmp/N proves that it was published, since only recovery cleans
-// tmp and it leaves the files of live jobs. What the caller records next makes
-// the end of 3 durable.
+// tmp and it leaves the files of live jobs. A rename that a power cut undoes is
+// done again by the rerun, so what follows from the delivery may be recorded and
+// sent at once; the job alone, whose note it needs, must not be forgotten before
+// the folders are fsynced. The next stage's 1 does that, or finish.
 //
 // A mailbox that cannot be written fails alone (placement.failed). A full disk
 // fails the whole stage, which is run again. verdict, if given, may fail
 // placements before they are written; what it decided is in the note.
 //
 // named is the time in the files' names, which must be the same on every run.
-func (p *Pipeline) place(job *spool.Job, stage string, named time.Time, all []*placement, verdict func(i int) error) (moment, error) {
+func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placement, verdict func(i int) error) (moment, error) {
 	var note placed
-	if done, err := job.Noted(stage, &note); err != nil {
+	if done, err := t.job.Noted(stage, &note); err != nil {
 		return moment{}, err
 	} else if done {
 		for i, x := range all {
@@ -58,15 +59,15 @@ func (p *Pipeline) place(job *spool.Job, stage string, named time.Time, all []*p
 			}
 			x.prepared = p.boxes.Resume(x.mailbox, fileName(x.message.ID), x.message.Size, named)
 		}
-		return note.Moment, p.publish(all)
+		return note.Moment, p.publish(t, all)
 	}
-	written := make([]*mailbox.Prepared, 0, len(all))
+	written := make([]*mailbox.Prepared, 0, len(all)+len(t.moved))
 	for i, x := range all {
 		if verdict != nil {
 			x.failed = verdict(i)
 		}
 		if x.failed == nil {
-			x.failed = p.prepare(x, named)
+			x.failed = p.prepare(t, x, named)
 		}
 		if x.failed != nil {
 			final := refusal(x.failed)
@@ -82,21 +83,22 @@ func (p *Pipeline) place(job *spool.Job, stage string, named time.Time, all []*p
 		}
 		written = append(written, x.prepared)
 	}
-	if err := p.boxes.Sync(written...); err != nil {
+	if err := p.boxes.Sync(append(written, t.moved...)...); err != nil {
 		return moment{}, err
 	}
+	t.moved = nil
 	var err error
 	if note.Moment, err = p.now(); err != nil {
 		return moment{}, err
 	}
-	if err := p.spool.Note(job, stage, note); err != nil {
+	if err := p.spool.Note(t.job, stage, note); err != nil {
 		return moment{}, err
 	}
-	return note.Moment, p.publish(all)
+	return note.Moment, p.publish(t, all)
 }
 
-func (p *Pipeline) prepare(x *placement, named time.Time) error {
-	msg, err := p.open(x.message.ID)
+func (p *Pipeline) prepare(t *task, x *placement, named time.Time) error {
+	msg, err := t.held.Open(x.message)
 	if err != nil {
 		return err
 	}
@@ -109,34 +111,20 @@ func (p *Pipeline) prepare(x *placement, named time.Time) error {
 	return err
 }
 
-func (p *Pipeline) publish(all []*placement) error {
-	ready := make([]*mailbox.Prepared, 0, len(all))
-	for _, x := range all {
-		if x.failed == nil {
-			ready = append(ready, x.prepared)
-		}
-	}
-	err := p.boxes.Publish(ready...)
-	if err == nil || refusal(err) == nil {
-		return wrapPublish(err)
-	}
-	// A mailbox was removed since the note. The others have their messages;
-	// which one it was shows when each is published again.
+// publish moves what was prepared. A mailbox that was removed since the note
+// fails alone.
+func (p *Pipeline) publish(t *task, all []*placement) error {
 	for _, x := range all {
 		if x.failed != nil {
 			continue
 		}
-		err := p.boxes.Publish(x.prepared)
-		if x.failed = refusal(err); x.failed == nil && err != nil {
-			return wrapPublish(err)
+		err := p.boxes.Move(x.prepared)
+		switch x.failed = refusal(err); {
+		case err == nil:
+			t.moved = append(t.moved, x.prepared)
+		case x.failed == nil:
+			return fmt.Errorf("couldn't publish to the mailboxes: %w", err)
 		}
-	}
-	return nil
-}
-
-func wrapPublish(err error) error {
-	if err != nil {
-		return fmt.Errorf("couldn't publish to the mailboxes: %w", err)
 	}
 	return nil
 }

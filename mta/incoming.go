@@ -31,8 +31,8 @@ type envelope struct {
 // chain at the time of receipt, a certificate that the index of providers knows,
 // whose e-mail address is the From, and certification data that say "transport
 // envelope".
-func (p *Pipeline) checkEnvelope(e *receipts.Issued, at moment) (*envelope, error) {
-	msg, err := p.open(e.ID)
+func (p *Pipeline) checkEnvelope(t *task, e *receipts.Issued, at moment) (*envelope, error) {
+	msg, err := t.held.Open(e)
 	if err != nil {
 		return nil, err
 	}
@@ -65,22 +65,30 @@ func (p *Pipeline) checkEnvelope(e *receipts.Issued, at moment) (*envelope, erro
 const stageSize = 64
 
 // receive takes an envelope in charge and delivers it (RFC 6109 §3.2.1, §3.3).
-func (p *Pipeline) receive(ctx context.Context, t *task, acceptance, issuedEnvelope *receipts.Issued, log *slog.Logger) error {
+// b holds what the Access Point issued. It is stored and recorded together with
+// what is issued here, in this order, because nobody sees the one or the other
+// before: between two providers the envelope would go out first.
+func (p *Pipeline) receive(ctx context.Context, t *task, b *batch, acceptance, issuedEnvelope *receipts.Issued, log *slog.Logger) error {
 	s := t.submission
 	var at moment // the Incoming Point's one time reading
+	noted := make(chan error, 1)
 	if done, err := t.job.Noted("received", &at); err != nil {
 		return err
-	} else if !done {
+	} else if done {
+		noted <- nil
+	} else {
 		if at, err = p.now(); err != nil {
 			return err
 		}
-		if err := p.spool.Note(t.job, "received", at); err != nil {
-			return err
-		}
+		// Durable before anything that tells of it is, while the envelope is
+		// being checked.
+		go func() { noted <- p.spool.Note(t.job, "received", at) }()
 	}
-	env, err := p.checkEnvelope(issuedEnvelope, at)
+	env, err := p.checkEnvelope(t, issuedEnvelope, at)
 	if err != nil {
 		p.metrics.Alarms.Add(1)
+	}
+	if err = errors.Join(err, <-noted); err != nil {
 		return err
 	}
 	tx := pec.Transaction{ID: s.Incoming, Time: at.Time}
@@ -89,7 +97,6 @@ func (p *Pipeline) receive(ctx context.Context, t *task, acceptance, issuedEnvel
 	for _, r := range env.facts.Recipients {
 		taken = append(taken, r.Address)
 	}
-	b := &batch{p: p}
 	received := env.record(p, record.Received, at)
 	received.About, received.Digest, received.Content, received.Size = taken, issuedEnvelope.Digest[:], issuedEnvelope.Content[:], uint64(issuedEnvelope.Size)
 	b.event(record.MakeID(s.Incoming, stepReceived, 0), received)
@@ -151,7 +158,7 @@ func (d *delivery) run(ctx context.Context, first []*placement, log *slog.Logger
 	for _, r := range d.recipients {
 		all = append(all, &placement{mailbox: r, message: d.env.issued})
 	}
-	at, err := p.place(d.t.job, d.stage("deliver"), s.Moment.Time, all, func(i int) error {
+	at, err := p.place(d.t, d.stage("deliver"), s.Moment.Time, all, func(i int) error {
 		if i < len(first) {
 			return nil
 		}
@@ -160,7 +167,7 @@ func (d *delivery) run(ctx context.Context, first []*placement, log *slog.Logger
 	if err != nil {
 		return err
 	}
-	b := &batch{p: p}
+	b := p.batch(d.t)
 	outcomes := make([]*placement, len(d.recipients))
 	for i, x := range all[len(first):] {
 		if outcomes[i], err = d.outcome(b, uint32(d.from+i), x, at); err != nil {
@@ -174,10 +181,10 @@ func (d *delivery) run(ctx context.Context, first []*placement, log *slog.Logger
 	if err := b.commit(ctx); err != nil {
 		return err
 	}
-	if at, err = p.place(d.t.job, d.stage("outcome"), s.Moment.Time, outcomes, nil); err != nil {
+	if at, err = p.place(d.t, d.stage("outcome"), s.Moment.Time, outcomes, nil); err != nil {
 		return err
 	}
-	b = &batch{p: p}
+	b = p.batch(d.t)
 	for i, x := range outcomes {
 		b.notification(s, d.env.facts.EnvelopeID, record.MakeID(s.Incoming, stepOutcomeNotified, uint32(d.from+i)), x, at)
 	}
@@ -227,7 +234,7 @@ func (d *delivery) outcome(b *batch, n uint32, x *placement, at moment) (*placem
 		if kind == pec.Concise {
 			return p.composer.Delivery(tx.Issue(stepDelivery, n), env.facts, x.mailbox, kind, nil)
 		}
-		msg, err := p.open(env.issued.ID)
+		msg, err := d.t.held.Open(env.issued)
 		if err != nil {
 			return nil, err
 		}
@@ -275,11 +282,4 @@ func (b *batch) notification(s *submission, envelopeID string, id record.ID, x *
 		b.p.log.Error("a receipt could not be put into its mailbox", "record", id.String(), "err", x.failed)
 	}
 	b.event(id, r)
-}
-
-// notified records the delivery of notices.
-func (p *Pipeline) notified(ctx context.Context, s *submission, envelopeID string, id record.ID, x *placement, at moment) error {
-	b := &batch{p: p}
-	b.notification(s, envelopeID, id, x, at)
-	return b.commit(ctx)
 }

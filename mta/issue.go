@@ -18,9 +18,16 @@ type issued struct {
 }
 
 // issue makes a message once: if an earlier run stored it, those bytes are used;
-// otherwise compose makes them. Nothing is durable yet.
-func (p *Pipeline) issue(id record.ID, rec *record.Record, from receipts.Included, compose func() (*pec.Message, error)) (*issued, bool, error) {
-	stored, err := p.register.Receipts().Get(id)
+// otherwise compose makes them. Nothing is durable yet. The first run of a job
+// need not look: its transaction's id was drawn for it.
+func (b *batch) issue(id record.ID, rec *record.Record, from receipts.Included, compose func() (*pec.Message, error)) (*issued, bool, error) {
+	var (
+		stored *receipts.Issued
+		err    = receipts.ErrNotFound
+	)
+	if b.t.rerun {
+		stored, err = b.p.register.Receipts().Get(id)
+	}
 	fresh := errors.Is(err, receipts.ErrNotFound)
 	if fresh {
 		var m *pec.Message
@@ -36,6 +43,7 @@ func (p *Pipeline) issue(id record.ID, rec *record.Record, from receipts.Include
 	} else if err != nil {
 		return nil, false, err
 	}
+	b.t.held.Add(stored)
 	rec.Digest, rec.Content, rec.Size = stored.Digest[:], stored.Content[:], uint64(stored.Size)
 	rec.Generated = []string{trimID(stored.MessageID)}
 	return &issued{stored, rec}, fresh, nil
@@ -44,13 +52,16 @@ func (p *Pipeline) issue(id record.ID, rec *record.Record, from receipts.Include
 // batch collects what is stored together and recorded together.
 type batch struct {
 	p       *Pipeline
+	t       *task
 	store   []*receipts.Issued
 	entries []register.Entry
 }
 
+func (p *Pipeline) batch(t *task) *batch { return &batch{p: p, t: t} }
+
 // message adds an issued message and its record.
 func (b *batch) message(id record.ID, rec *record.Record, from receipts.Included, compose func() (*pec.Message, error)) (*issued, error) {
-	m, fresh, err := b.p.issue(id, rec, from, compose)
+	m, fresh, err := b.issue(id, rec, from, compose)
 	if err != nil {
 		return nil, err
 	}
@@ -81,11 +92,6 @@ func (b *batch) commit(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// open opens an issued message for reading.
-func (p *Pipeline) open(id record.ID) (*receipts.Message, error) {
-	return p.register.Receipts().Open(id, p.register.Contents())
 }
 
 func edits(in []pec.Edit) []receipts.Edit {

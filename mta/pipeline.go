@@ -15,6 +15,7 @@ import (
 	"scripta/mta/providers"
 	"scripta/mta/spool"
 	"scripta/register"
+	"scripta/register/receipts"
 	"scripta/register/record"
 	"scripta/tsa/clock"
 )
@@ -65,10 +66,13 @@ type Pipeline struct {
 	log      *slog.Logger
 	metrics  Metrics
 
-	tasks chan *task
-	stop  context.CancelFunc
-	ctx   context.Context
-	wait  sync.WaitGroup
+	places   chan struct{} // taken by the messages that enter, until a worker has them
+	tasks    chan *task
+	ended    chan *task // carried to their end, to be forgotten
+	stop     context.CancelFunc
+	ctx      context.Context
+	workers  sync.WaitGroup
+	finisher sync.WaitGroup
 }
 
 // task is a job on its way; what was parsed when it came in is kept, and read
@@ -77,12 +81,17 @@ type task struct {
 	job        *spool.Job
 	submission *submission
 	original   *pec.Original
+	placed     bool                // it has a place, which its first run gives up
+	rerun      bool                // an earlier run, of this process or another, may have stored or recorded something
+	held       *receipts.Held      // messages and contents of this run
+	moved      []*mailbox.Prepared // published in this run, and not flushed yet
 	tries      int
 }
 
-// tasksWaiting bounds how many accepted messages wait in memory for a worker;
-// beyond it the Access Point waits before it answers.
-const tasksWaiting = 1024
+// tasksWaiting bounds how many accepted messages wait for a worker; beyond it
+// the Access Point waits before it takes another. It is what a machine does in
+// half a second or less, so that the acceptance follows the 250 within a second.
+const tasksWaiting = 64
 
 // Open makes the pipeline and puts every job that a crash left behind in order:
 // those whose message was never acknowledged are dropped, the others will be run
@@ -90,7 +99,7 @@ const tasksWaiting = 1024
 func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, index: o.Index, composer: o.Composer, roots: o.Roots,
 		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, log: o.Logger,
-		tasks: make(chan *task, max(tasksWaiting, len(o.Jobs)))}
+		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	live := map[[16]byte]bool{}
 	for _, j := range o.Jobs {
@@ -127,7 +136,7 @@ func (p *Pipeline) resume(ctx context.Context, j *spool.Job) (*task, error) {
 	}
 	if ok {
 		p.log.Info("job resumed after a restart", "tx", fmt.Sprintf("%x", j.ID))
-		return &task{job: j, submission: s}, nil
+		return &task{job: j, submission: s, rerun: true}, nil
 	}
 	p.log.Info("a message that was never acknowledged is dropped", "tx", fmt.Sprintf("%x", j.ID))
 	if err := p.register.Contents().Remove(j.ID, s.ContentMonth); err != nil {
@@ -138,8 +147,9 @@ func (p *Pipeline) resume(ctx context.Context, j *spool.Job) (*task, error) {
 
 // Start runs the workers.
 func (p *Pipeline) Start(workers int) {
+	p.finisher.Go(p.forget)
 	for range workers {
-		p.wait.Go(p.work)
+		p.workers.Go(p.work)
 	}
 }
 
@@ -147,7 +157,9 @@ func (p *Pipeline) Start(workers int) {
 // spool. The spool, the mailboxes and the register stay open.
 func (p *Pipeline) Close() {
 	p.stop()
-	p.wait.Wait()
+	p.workers.Wait()
+	close(p.ended)
+	p.finisher.Wait()
 }
 
 func (p *Pipeline) work() {
@@ -166,11 +178,41 @@ func (p *Pipeline) work() {
 func (p *Pipeline) runTask(t *task) {
 	log := p.log.With("tx", fmt.Sprintf("%x", t.job.ID))
 	start := time.Now()
-	err := p.run(context.WithoutCancel(p.ctx), t, log)
+	err := p.carry(context.WithoutCancel(p.ctx), t, log)
 	if err == nil {
 		p.metrics.finished(time.Since(start))
+		p.ended <- t
 		return
 	}
+	p.putOff(t, err, log)
+}
+
+// finishEvery is how long the pipeline collects jobs that came to their end,
+// which then share the flush and the entry that forget them. Nobody waits for
+// that; a crash runs them again.
+const finishEvery = 100 * time.Millisecond
+
+// forget runs until ended is closed.
+func (p *Pipeline) forget() {
+	for t := range p.ended {
+		select {
+		case <-time.After(finishEvery):
+		case <-p.ctx.Done():
+		}
+		ts := []*task{t}
+		for n := len(p.ended); n > 0; n-- { // nobody else receives
+			ts = append(ts, <-p.ended)
+		}
+		if err := p.finish(ts...); err != nil {
+			for _, t := range ts {
+				p.putOff(t, err, p.log.With("tx", t.submission.id))
+			}
+		}
+	}
+}
+
+// putOff runs a job again later.
+func (p *Pipeline) putOff(t *task, err error, log *slog.Logger) {
 	t.tries++
 	p.metrics.Retries.Add(1)
 	delay := min(time.Second<<min(t.tries, 9), 5*time.Minute)

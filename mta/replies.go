@@ -3,7 +3,9 @@ package mta
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"os"
 	"syscall"
 
 	"github.com/emersion/go-smtp"
@@ -56,7 +58,8 @@ func replyFor(err error, log *slog.Logger) error {
 	case errors.Is(err, errUntrustedTime):
 		log.Error("messages are refused: the time is not traceable", "err", err)
 		return replyNoTime
-	case errors.Is(err, context.Canceled), errors.Is(err, smtp.ErrDataReset):
+	case errors.Is(err, context.Canceled), errors.Is(err, smtp.ErrDataReset), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, os.ErrDeadlineExceeded):
+		log.Info("a client went away, or was too slow, before the end of its message", "err", err)
 		return replyCutShort
 	}
 	log.Error("a message was put off with 451", "err", err)

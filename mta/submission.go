@@ -10,8 +10,10 @@ import (
 	"io"
 	"log/slog"
 	"syscall"
+	"time"
 
 	"scripta/internal/keys"
+	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/spool"
 	"scripta/register"
@@ -84,28 +86,55 @@ func (p *Pipeline) submitted(s *submission, id spool.ID) *record.Record {
 	return r
 }
 
-// run carries a job to its end. Every step may be run again.
+// run carries a job to its end and forgets it.
 func (p *Pipeline) run(ctx context.Context, t *task, log *slog.Logger) error {
-	s := t.submission
-	content, err := p.register.Contents().OpenContent(t.job.ID, s.ContentMonth)
-	if err != nil {
+	if err := p.carry(ctx, t, log); err != nil {
 		return err
 	}
-	defer content.Close()
+	return p.finish(t)
+}
+
+// carry carries a job to its end. Every step may be run again.
+func (p *Pipeline) carry(ctx context.Context, t *task, log *slog.Logger) error {
+	if t.placed {
+		p.leave()
+		t.placed = false
+	}
+	s := t.submission
+	t.held, t.moved = p.register.Receipts().Hold(p.register.Contents()), nil
+	var err error
 	if len(s.Reasons) > 0 {
 		err = p.refuse(ctx, t)
 	} else {
-		err = p.accept(ctx, t, content, log)
+		err = p.accept(ctx, t, log)
 	}
-	if err != nil {
+	t.rerun = true // from now on something may be stored
+	return errors.Join(err, t.held.Close())
+}
+
+// finish forgets jobs that came to their end, when what they put into mailboxes
+// is there for good. Should a crash come before, they are run again, which
+// changes nothing.
+func (p *Pipeline) finish(ts ...*task) error {
+	var (
+		moved []*mailbox.Prepared
+		jobs  []*spool.Job
+	)
+	for _, t := range ts {
+		moved, jobs = append(moved, t.moved...), append(jobs, t.job)
+	}
+	if err := p.boxes.Sync(moved...); err != nil {
 		return err
 	}
-	if err := p.spool.Done(t.job); err != nil {
+	if err := p.spool.Done(jobs...); err != nil {
 		return err
 	}
-	if !p.keep {
-		if err := p.register.Contents().Remove(t.job.ID, s.ContentMonth); err != nil {
-			log.Warn("the content of a finished message could not be deleted", "err", err)
+	if p.keep {
+		return nil
+	}
+	for _, t := range ts {
+		if err := p.register.Contents().Remove(t.job.ID, t.submission.ContentMonth); err != nil {
+			p.log.Warn("the content of a finished message could not be deleted", "tx", t.submission.id, "err", err)
 		}
 	}
 	return nil
@@ -117,7 +146,7 @@ func (p *Pipeline) refuse(ctx context.Context, t *task) error {
 	envelopeID := tx.Issue(stepEnvelope, 0).MessageID(p.composer.Provider) // of no envelope
 	rec := s.record(p, record.NonAcceptanceIssued, envelopeID)
 	rec.Outcome = record.Outcome{Code: "5.6.0", Text: joinReasons(s.Reasons)}
-	b := &batch{p: p}
+	b := p.batch(t)
 	m, err := b.message(record.MakeID(t.job.ID, stepNonAcceptance, 0), rec, receipts.Included{}, func() (*pec.Message, error) {
 		return p.composer.NonAcceptance(tx.Issue(stepNonAcceptance, 0), s.facts(envelopeID), s.Reasons)
 	})
@@ -129,20 +158,26 @@ func (p *Pipeline) refuse(ctx context.Context, t *task) error {
 	}
 	p.metrics.NonAccepted.Add(1)
 	notice := &placement{mailbox: s.Sender, message: m.Issued, bypassQuota: true}
-	at, err := p.place(t.job, "refused", s.Moment.Time, []*placement{notice}, nil)
+	at, err := p.place(t, "refused", s.Moment.Time, []*placement{notice}, nil)
 	if err != nil {
 		return err
 	}
-	return p.notified(ctx, s, envelopeID, record.MakeID(t.job.ID, stepNotified, 0), notice, at)
+	b = p.batch(t)
+	b.notification(s, envelopeID, record.MakeID(t.job.ID, stepNotified, 0), notice, at)
+	return b.commit(ctx)
 }
 
 // accept issues the acceptance and the envelope (RFC 6109 §3.1.4, §3.1.5) and
 // hands the envelope to the Incoming Point of each recipient's provider.
-func (p *Pipeline) accept(ctx context.Context, t *task, content receipts.Content, log *slog.Logger) error {
+func (p *Pipeline) accept(ctx context.Context, t *task, log *slog.Logger) error {
 	s, tx := t.submission, t.submission.transaction(t.job.ID)
 	at := tx.Issue(stepEnvelope, 0)
 	envelopeID := at.MessageID(p.composer.Provider)
-	b := &batch{p: p}
+	content, err := t.held.OpenContent(t.job.ID, s.ContentMonth)
+	if err != nil {
+		return err
+	}
+	b := p.batch(t)
 	acceptance, err := b.message(record.MakeID(t.job.ID, stepAcceptance, 0), s.record(p, record.AcceptanceIssued, envelopeID), receipts.Included{},
 		func() (*pec.Message, error) {
 			return p.composer.Acceptance(tx.Issue(stepAcceptance, 0), s.facts(envelopeID))
@@ -167,10 +202,7 @@ func (p *Pipeline) accept(ctx context.Context, t *task, content receipts.Content
 	if err != nil {
 		return err
 	}
-	if err := b.commit(ctx); err != nil {
-		return err
-	}
-	return p.receive(ctx, t, acceptance.Issued, envelope.Issued, log)
+	return p.receive(ctx, t, b, acceptance.Issued, envelope.Issued, log)
 }
 
 func joinReasons(reasons []string) string {
@@ -238,42 +270,95 @@ func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recip
 			err = replyEmpty
 		}
 	}
-	var at moment
 	if err == nil {
-		at, err = p.now()
+		err = p.enter()
 	}
 	if err != nil {
+		w.Abort()
+		return nil, err
+	}
+	at, err := p.now()
+	if err != nil {
+		p.leave()
 		w.Abort()
 		return nil, err
 	}
 	s := p.newSubmission(original, at, month, sender, recipients, actor, peer)
 	s.id = hex.EncodeToString(id[:])
 	rand.Read(s.Incoming[:])
-	return s, p.take(ctx, id, w, s, original)
+	if err := p.take(ctx, id, w, s, original); err != nil {
+		p.leave()
+		return s, err
+	}
+	return s, nil
 }
 
+// errStopping is answered when a message comes while the pipeline stops.
+var errStopping = errors.New("mta: the pipeline is stopping")
+
+// enter waits for a place among the accepted messages that wait for a worker.
+// Nothing of the message is durable yet, and its time has not been read: under
+// a load that is beyond the machine its client waits for the 250, and not,
+// after it, its author for the acceptance.
+func (p *Pipeline) enter() error {
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	case <-p.ctx.Done():
+		return errStopping
+	}
+}
+
+// leave gives the place up.
+func (p *Pipeline) leave() { <-p.places }
+
 // take makes a message's job durable and appends its first record, in this
-// order: 1. the octets and the job, at the same time; 2. the record, which is the
-// point of no return; 3. the job goes to a worker. The caller then answers 250.
-// When take fails before 2, the message is forgotten; after 2 the job stays, and
-// the client, which got no 250, may send the message again.
+// order: 1. the octets and the job, at the same time; 2. the octets' place, which
+// the job tells of; 3. the record, which is the point of no return; 4. the job
+// goes to a worker. The caller then answers 250. When take fails before 3, the
+// message is forgotten; after 3 the job stays, and the client, which got no 250,
+// may send the message again.
 func (p *Pipeline) take(ctx context.Context, id spool.ID, w *receipts.ContentWriter, s *submission, o *pec.Original) error {
 	stored := make(chan error, 1)
-	go func() { stored <- w.Commit() }()
+	go func() { stored <- w.Sync() }()
 	job, err := p.spool.Add(id, uint16(keys.MonthOf(s.Moment.Time)), s)
-	if err = errors.Join(err, <-stored); err != nil {
-		if job != nil {
-			err = errors.Join(err, p.spool.Done(job))
-		}
-		return errors.Join(err, p.register.Contents().Remove(id, s.ContentMonth))
+	if err = errors.Join(err, <-stored); err == nil {
+		err = w.Commit()
+	}
+	if err != nil {
+		w.Abort()
+		p.abandon(id, job, s)
+		return err
 	}
 	first := register.Entry{ID: record.MakeID(id, stepSubmitted, 0), Record: p.submitted(s, id)}
 	if _, err := p.register.Append(ctx, first); err != nil {
+		if errors.Is(err, syscall.ENOSPC) { // refused whole: the record is not in doubt
+			p.abandon(id, job, s)
+		}
 		return err
 	}
 	select {
-	case p.tasks <- &task{job: job, submission: s, original: o}:
+	case p.tasks <- &task{job: job, submission: s, original: o, placed: true}:
 	case <-p.ctx.Done(): // stopping: the job is run after the restart
 	}
 	return nil
+}
+
+// abandon forgets a message that was refused on the way; job is nil when there
+// is none. A full disk may put it off: until then the message counts as under
+// way, and a restart would drop it.
+func (p *Pipeline) abandon(id spool.ID, job *spool.Job, s *submission) {
+	err := p.register.Contents().Remove(id, s.ContentMonth)
+	if err == nil && job != nil {
+		err = p.spool.Done(job)
+	}
+	if err == nil {
+		return
+	}
+	p.log.Error("a refused message could not be forgotten yet", "tx", s.id, "err", err)
+	time.AfterFunc(time.Second, func() {
+		if p.ctx.Err() == nil {
+			p.abandon(id, job, s)
+		}
+	})
 }

@@ -282,6 +282,9 @@ func (s *killStorm) check() {
 		t.Errorf("%d of %d messages got 250", acked, s.messages)
 	}
 	t.Logf("%d messages accepted; %d attempts cut off before they were taken, %d taken without the client hearing of it", acked, repeated, silent)
+	if kept := s.p.contents(t); len(kept) != acked+silent {
+		t.Errorf("%d contents are kept of %d messages", len(kept), acked+silent)
+	}
 	compare(t, "messages in mailboxes", wantMails, foundMails)
 	compare(t, "records", wantRecords, foundRecords)
 }

@@ -39,6 +39,10 @@ type Prepared struct {
 	file    string // its name in tmp/ and new/
 	size    int64
 	err     error // why there can be no such delivery
+
+	// Of the last Move: it renamed the file; it found none in tmp/. counted
+	// says that maildirsize knows.
+	moved, absent, counted bool
 }
 
 func (p *Prepared) in(sub string) string { return filepath.Join(p.dir, sub) }
@@ -130,44 +134,49 @@ func (c *counter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Sync makes prepared messages and their names in tmp/ durable, sharing the
-// flushes among them and with other deliveries under way. After it the caller
-// notes, durably, that they are being published.
+// Sync makes durable what was done last to each message: that it is in tmp/,
+// with all its bytes, or, after Move, that it is in new/. It shares the flushes
+// among them and with other deliveries under way. After the former the caller
+// notes, durably, that they are being published; after the latter, that they
+// were.
 func (s *Store) Sync(ps ...*Prepared) error {
 	if len(ps) == 0 {
 		return nil
 	}
-	files, dirs := make([]string, 0, len(ps)), make([]string, 0, len(ps))
+	var files, news []string
+	tmps := make([]string, 0, len(ps))
 	for _, p := range ps {
-		if p.err != nil {
+		switch {
+		case p.err != nil:
 			return fmt.Errorf("couldn't sync a message for %s: %w", p.mailbox, p.err)
+		case p.moved, p.absent:
+			// Also when it was absent: an earlier process may have died
+			// between its rename and the flush. A mailbox that was removed
+			// since Move has nothing to flush.
+			if _, err := s.fs.Stat(p.in("new")); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			news = append(news, p.in("new"))
+		default:
+			files = append(files, filepath.Join(p.in("tmp"), p.file))
 		}
-		files, dirs = append(files, filepath.Join(p.in("tmp"), p.file)), append(dirs, p.in("tmp"))
+		tmps = append(tmps, p.in("tmp"))
 	}
 	var err error
 	if s.group != nil {
 		err = s.group.Sync()
-	} else {
-		err = s.syncEach(files, dirs)
+	} else if err = s.syncEach(files, news); err == nil {
+		// The new names come first: a file system that does not keep the two
+		// halves of a rename together would otherwise lose the message in a
+		// power cut between them. (ext4, XFS and btrfs do keep them together,
+		// and only they have a group.)
+		err = s.syncEach(nil, tmps)
 	}
 	if err != nil {
 		return fmt.Errorf("couldn't sync messages: %w", err)
 	}
+	s.count(ps)
 	return nil
-}
-
-// syncFolders makes the renames from tmps to news durable. The new names come
-// first: a file system that does not keep the two halves of a rename together
-// would otherwise lose the message in a power cut between them. (ext4, XFS and
-// btrfs do keep them together, and only they have a group.)
-func (s *Store) syncFolders(news, tmps []string) error {
-	if s.group != nil {
-		return s.group.Sync()
-	}
-	if err := s.syncEach(nil, news); err != nil {
-		return err
-	}
-	return s.syncEach(nil, tmps)
 }
 
 // syncEach flushes files and folders one by one. The files were closed after
@@ -202,35 +211,27 @@ func (s *Store) Publish(ps ...*Prepared) error {
 	if len(ps) == 0 {
 		return nil
 	}
+	err := s.Move(ps...)
+	done := make([]*Prepared, 0, len(ps))
+	for _, p := range ps {
+		if p.moved || p.absent {
+			done = append(done, p)
+		}
+	}
+	return errors.Join(err, s.Sync(done...))
+}
+
+// Move is Publish without its flush, which is Sync, sooner or later: the holders
+// see the messages at once, and a power cut may put them back into tmp/, from
+// where a rerun moves them again.
+func (s *Store) Move(ps ...*Prepared) error {
 	var errs []error
-	var moved, absent []*Prepared
-	news, tmps := make([]string, 0, len(ps)), make([]string, 0, len(ps))
 	for _, p := range ps {
 		there, err := s.move(p)
-		switch {
-		case err != nil:
+		p.moved, p.absent, p.counted = err == nil && there, err == nil && !there, false
+		if err != nil {
 			errs = append(errs, fmt.Errorf("couldn't publish a message to %s: %w", p.mailbox, err))
-			continue
-		case there:
-			moved = append(moved, p)
-		default:
-			absent = append(absent, p)
 		}
-		// Also when it was absent: an earlier process may have died between
-		// its rename and the flush.
-		news, tmps = append(news, p.in("new")), append(tmps, p.in("tmp"))
-	}
-	if len(news) > 0 {
-		if err := s.syncFolders(news, tmps); err != nil {
-			return errors.Join(append(errs, fmt.Errorf("couldn't publish messages: %w", err))...)
-		}
-	}
-	for _, p := range moved {
-		s.added(p)
-	}
-	for _, p := range absent {
-		// Whether its size was added before the crash nobody knows.
-		s.recalculated(p)
 	}
 	return errors.Join(errs...)
 }

@@ -9,8 +9,11 @@
 //  1. Prepare writes tmp/N. Sync makes the file and its name durable.
 //  2. The caller makes its note "publishing" durable. From here on the message
 //     counts as delivered.
-//  3. Publish renames tmp/N to new/N and makes both folders durable.
-//  4. The caller makes its note "published" durable.
+//  3. Publish renames tmp/N to new/N and makes both folders durable; or Move
+//     renames it, and a later Sync, which other messages may share, makes the
+//     folders durable.
+//  4. The caller makes its note "published" durable, by which it forgets that of
+//     step 2.
 //
 // After a crash a caller without the note of step 2 starts over with Prepare,
 // which writes tmp/N again. One with it calls Publish on what Resume gives: a

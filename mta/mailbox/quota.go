@@ -70,11 +70,25 @@ func (s *Store) AddUsage(mailbox string, size, messages int64) error {
 	return nil
 }
 
-// added and recalculated keep maildirsize after a publication. Their errors are
-// not the delivery's: the message is there, and a maildirsize that misses one is
-// put right when it is recalculated.
-func (s *Store) added(p *Prepared)        { _ = s.addUsage(p.mailbox, p.dir, p.size, 1) }
-func (s *Store) recalculated(p *Prepared) { _, _ = s.recalculate(p.mailbox, p.dir, nil) }
+// count keeps maildirsize after publications. Its errors are not the
+// deliveries': the messages are there, and a maildirsize that misses one is put
+// right when it is recalculated.
+func (s *Store) count(ps []*Prepared) {
+	for _, p := range ps {
+		if p.moved && !p.counted {
+			_ = s.addUsage(p.mailbox, p.dir, p.size, 1)
+			p.counted = true
+		}
+	}
+	for _, p := range ps {
+		// Whether its size was added before the crash nobody knows. What was
+		// added above is there to be measured.
+		if p.absent && !p.counted {
+			_, _ = s.recalculate(p.mailbox, p.dir, nil)
+			p.counted = true
+		}
+	}
+}
 
 func (s *Store) addUsage(mailbox, dir string, size, messages int64) error {
 	lock := s.usageLock(mailbox)

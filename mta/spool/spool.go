@@ -258,20 +258,25 @@ func (j *Job) Noted(name string, value any) (bool, error) {
 	return true, nil
 }
 
-// Done forgets a job. Should the entry be lost in a crash, the job is run again,
-// which changes nothing.
-func (s *Spool) Done(j *Job) error {
-	e, err := s.entry(opDone, j.ID, j.Month, nil)
-	if err != nil {
-		return err
+// Done forgets jobs. Should the entries be lost in a crash, the jobs are run
+// again, which changes nothing.
+func (s *Spool) Done(jobs ...*Job) error {
+	entries := make([][]byte, len(jobs))
+	for i, j := range jobs {
+		var err error
+		if entries[i], err = s.entry(opDone, j.ID, j.Month, nil); err != nil {
+			return err
+		}
 	}
 	s.mu.RLock()
-	_, err = s.active.Append(e)
+	_, err := s.active.Append(entries...)
 	s.mu.RUnlock()
 	if err != nil {
-		return fmt.Errorf("couldn't finish a message: %w", err)
+		return fmt.Errorf("couldn't finish messages: %w", err)
 	}
-	s.finished(j.file)
+	for _, j := range jobs {
+		s.finished(j.file)
+	}
 	return nil
 }
 

@@ -18,8 +18,9 @@ import (
 const contentLabel = "scripta/content/v1"
 
 // ContentStore keeps the content of submitted messages, one sealed stream for
-// each transaction, in a folder for each month. A file whose last chunk is
-// missing was never accepted and counts as absent.
+// each transaction, in a folder for each month. What is still coming in lies in
+// a folder of its own, which is emptied on opening: no content outlives a crash
+// unless it was committed.
 type ContentStore struct {
 	fsys   durable.FS
 	dir    string
@@ -30,13 +31,25 @@ type ContentStore struct {
 	dirs map[uint16]*durable.Group // syncs of each month's folder, shared
 }
 
-// OpenContents opens the store in dir.
+// OpenContents opens the store in dir and deletes what a crash cut off while it
+// came in.
 func OpenContents(fsys durable.FS, dir, origin string, keys Keys) (*ContentStore, error) {
-	if err := durable.MkdirAll(fsys, dir, 0o700); err != nil {
+	c := &ContentStore{fsys: fsys, dir: dir, origin: origin, keys: keys, dirs: map[uint16]*durable.Group{}}
+	if err := durable.MkdirAll(fsys, c.incoming(), 0o700); err != nil {
 		return nil, fmt.Errorf("couldn't make the content store: %w", err)
 	}
-	return &ContentStore{fsys: fsys, dir: dir, origin: origin, keys: keys, dirs: map[uint16]*durable.Group{}}, nil
+	entries, err := fsys.ReadDir(c.incoming())
+	for _, e := range entries {
+		err = errors.Join(err, fsys.Remove(filepath.Join(c.incoming(), e.Name())))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("couldn't clean the content store: %w", err)
+	}
+	return c, nil
 }
+
+// incoming is the folder of contents that are not committed.
+func (c *ContentStore) incoming() string { return filepath.Join(c.dir, "incoming") }
 
 func (c *ContentStore) folder(month uint16) string {
 	return filepath.Join(c.dir, fmt.Sprintf("%04d-%02d", month/12, month%12+1))
@@ -66,13 +79,15 @@ func (c *ContentStore) group(month uint16) (*durable.Group, error) {
 	return g, nil
 }
 
-// ContentWriter takes one message.
+// ContentWriter takes one message, until Commit or Abort.
 type ContentWriter struct {
-	store *ContentStore
-	f     durable.File
-	buf   *bufio.Writer
-	w     *seal.Writer
-	dirs  *durable.Group
+	store  *ContentStore
+	name   string // after Commit
+	f      durable.File
+	buf    *bufio.Writer
+	w      *seal.Writer
+	dirs   *durable.Group
+	synced bool
 }
 
 // Create begins the content of a transaction.
@@ -85,23 +100,25 @@ func (c *ContentStore) Create(transaction [16]byte, month uint16) (*ContentWrite
 	if err != nil {
 		return nil, fmt.Errorf("couldn't store a message: %w", err)
 	}
-	f, err := c.fsys.OpenFile(c.name(transaction, month), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	name := c.name(transaction, month)
+	f, err := c.fsys.OpenFile(filepath.Join(c.incoming(), filepath.Base(name)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't store a message: %w", err)
 	}
 	buf := bufio.NewWriterSize(f, 16<<10)
 	w, err := seal.NewWriter(buf, key, c.additional(transaction))
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, f.Close(), c.fsys.Remove(f.Name()))
 	}
-	return &ContentWriter{store: c, f: f, buf: buf, w: w, dirs: g}, nil
+	return &ContentWriter{store: c, name: name, f: f, buf: buf, w: w, dirs: g}, nil
 }
 
 // Write implements [io.Writer].
 func (w *ContentWriter) Write(p []byte) (int, error) { return w.w.Write(p) }
 
-// Commit returns when the content is whole and on the disk.
-func (w *ContentWriter) Commit() error {
+// Sync returns when the content is whole and its bytes are on the disk. It is
+// not kept before Commit.
+func (w *ContentWriter) Sync() error {
 	err := w.w.Close()
 	if err == nil {
 		err = w.buf.Flush()
@@ -112,6 +129,23 @@ func (w *ContentWriter) Commit() error {
 	if cerr := w.f.Close(); err == nil {
 		err = cerr
 	}
+	if err != nil {
+		return fmt.Errorf("couldn't store a message: %w", err)
+	}
+	w.synced = true
+	return nil
+}
+
+// Commit gives the content its place among those that are kept, after Sync if
+// that was not called, and returns when it is on the disk. Something durable must
+// say by then whose content it is: nothing else will find it.
+func (w *ContentWriter) Commit() error {
+	if !w.synced {
+		if err := w.Sync(); err != nil {
+			return err
+		}
+	}
+	err := w.store.fsys.Rename(w.f.Name(), w.name)
 	if err == nil {
 		err = w.dirs.Sync()
 	}
@@ -121,7 +155,7 @@ func (w *ContentWriter) Commit() error {
 	return nil
 }
 
-// Abort forgets the content.
+// Abort forgets a content that was not committed.
 func (w *ContentWriter) Abort() {
 	_ = w.f.Close()
 	_ = w.store.fsys.Remove(w.f.Name())

@@ -1,10 +1,8 @@
 package receipts
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -294,98 +292,4 @@ func (s *Store) Close() error {
 		err = errors.Join(err, j.Close())
 	}
 	return errors.Join(err, s.active.Close())
-}
-
-// Contents finds the content of a transaction, decrypted.
-type Contents interface {
-	OpenContent(transaction [16]byte, month uint16) (Content, error)
-}
-
-// Content is an author's message as it came.
-type Content interface {
-	io.ReaderAt
-	io.Closer
-	Size() int64
-}
-
-// Message is a stored message, ready to be read whole.
-type Message struct {
-	*Issued
-	*Multi
-	closers []io.Closer
-}
-
-// Size is the whole message's, bytes.
-func (m *Message) Size() int64 { return m.Multi.Size() }
-
-// Close releases the files that the message is read from.
-func (m *Message) Close() error {
-	var err error
-	for _, c := range m.closers {
-		err = errors.Join(err, c.Close())
-	}
-	return err
-}
-
-// maxDepth bounds how many stored messages may include one another.
-const maxDepth = 4
-
-// Open returns a stored message whole, resolving what it includes. It returns
-// [ErrNotFound] when the message, or a content it includes, is not kept.
-func (s *Store) Open(id record.ID, contents Contents) (*Message, error) {
-	m, err := s.Get(id)
-	if err != nil {
-		return nil, err
-	}
-	return s.open(m, contents, 0)
-}
-
-func (s *Store) open(m *Issued, contents Contents, depth int) (*Message, error) {
-	msg := &Message{Issued: m}
-	if m.Included == nil {
-		msg.Multi = m.Reader(nil)
-		return msg, nil
-	}
-	if depth == maxDepth {
-		return nil, fmt.Errorf("%w: messages nested deeper than %d", ErrMalformed, maxDepth)
-	}
-	var (
-		src  io.ReaderAt
-		size int64
-		in   = m.Included
-	)
-	if in.Source.Issued {
-		inner, err := s.Get(in.Source.ID)
-		if err != nil {
-			return nil, err
-		}
-		whole, err := s.open(inner, contents, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		msg.closers = append(msg.closers, whole)
-		src, size = whole.Multi, whole.Size()
-	} else {
-		c, err := contents.OpenContent(in.Source.ID.Transaction(), in.Source.Month)
-		if err != nil {
-			return nil, err
-		}
-		msg.closers = append(msg.closers, c)
-		src, size = c, c.Size()
-	}
-	patched, err := edited(src, size, in.Edits)
-	if err != nil || in.Offset > patched.Size() || in.Length > patched.Size()-in.Offset {
-		_ = msg.Close()
-		return nil, errors.Join(fmt.Errorf("%w: %v includes more than its source has", ErrMalformed, m.ID), err)
-	}
-	msg.Multi = m.Reader(io.NewSectionReader(patched, in.Offset, in.Length))
-	return msg, nil
-}
-
-// ReadAll returns a small stored message whole. It is for messages without an
-// included one.
-func (m *Message) ReadAll() ([]byte, error) {
-	var b bytes.Buffer
-	_, err := m.WriteTo(&b)
-	return b.Bytes(), err
 }

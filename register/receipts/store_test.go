@@ -131,6 +131,12 @@ func TestIncluded(t *testing.T) {
 	if _, err := w.Write(original); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.contents.OpenContent(tx, month); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("a content that is not committed is there: %v", err)
+	}
 	if err := w.Commit(); err != nil {
 		t.Fatal(err)
 	}
