@@ -161,6 +161,7 @@ func (v *verifier) checkSignature(index []byte) {
 		var s *cms.Signature
 		if s, err = cms.Verify(sig, cms.DigestOf(index), cms.Policy{Roots: v.trust.PEC, At: v.x.Created, EKU: x509.ExtKeyUsageEmailProtection, RequireESS: true}); err == nil {
 			detail = s.Certificate.Subject.String()
+			err = evidence.CheckSigner(s, v.x.Origin)
 		}
 	}
 	v.add("index signature", detail, err)

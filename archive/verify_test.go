@@ -202,7 +202,7 @@ func TestProviderCannotForge(t *testing.T) {
 		"the end root":       {func(t *testing.T, r *rig, p *Package) { p.Index.EndRoot[0]++ }, "leaves,consistency"},
 		"the start root":     {func(t *testing.T, r *rig, p *Package) { p.Index.StartRoot[0]++ }, "leaves,consistency,previous package,time stamp 11"},
 		"the previous index": {func(t *testing.T, r *rig, p *Package) { p.Index.Previous.Index[0]++ }, "previous package"},
-		"the origin":         {func(t *testing.T, r *rig, p *Package) { p.Index.Origin = "x" }, "checkpoint,consistency,time stamp 11,time stamp 15,previous package"},
+		"the origin":         {func(t *testing.T, r *rig, p *Package) { p.Index.Origin = "x" }, "checkpoint,consistency,index signature,time stamp 11,time stamp 15,previous package"},
 		"another file": {func(t *testing.T, r *rig, p *Package) {
 			must(t, os.WriteFile(filepath.Join(p.Dir, "x"), nil, 0o600))
 		}, nameSums + ",no other files"},

@@ -23,11 +23,11 @@ var issuedKinds = map[record.Kind]pec.Kind{
 }
 
 // VerifyIssued checks that a message is what its record says: a PEC message of
-// the record's kind about the record's message identifier, signed by a
-// certificate that leads to roots at the given time and whose e-mail address is
-// the From, over the entity whose digest the record holds. It needs no network
+// the record's kind about the record's message identifier, from the provider's
+// service address and signed by a certificate for it that leads to roots at the
+// given time, over the entity whose digest the record holds. It needs no network
 // and reads the message once.
-func VerifyIssued(message io.Reader, rec *record.Record, at time.Time, roots *x509.CertPool) error {
+func VerifyIssued(message io.Reader, rec *record.Record, at time.Time, roots *x509.CertPool, service string) error {
 	s, err := pec.ReadSigned(message, pec.DefaultLimits())
 	if err != nil {
 		return err
@@ -45,8 +45,8 @@ func VerifyIssued(message io.Reader, rec *record.Record, at time.Time, roots *x5
 	if err != nil {
 		return err
 	}
-	if len(sig.Certificate.EmailAddresses) != 1 || len(s.From) != 1 || !pec.SameAddress(s.From[0], sig.Certificate.EmailAddresses[0]) {
-		return fmt.Errorf("it comes from %q and is signed by %q", s.From, sig.Certificate.EmailAddresses)
+	if signers := sig.Certificate.EmailAddresses; len(signers) != 1 || len(s.From) != 1 || !pec.SameAddress(s.From[0], service) || !pec.SameAddress(signers[0], service) {
+		return fmt.Errorf("it comes from %q and is signed by %q, not by %s", s.From, signers, service)
 	}
 	if s.Certification != nil && trimID(s.Certification.EnvelopeID) != rec.MessageID {
 		return fmt.Errorf("it certifies message %q, the record %q", s.Certification.EnvelopeID, rec.MessageID)

@@ -112,7 +112,7 @@ func loadTrust(folder string) (*evidence.Trust, error) {
 		return nil, err
 	}
 	return &evidence.Trust{PEC: pec, TSA: stampers, Log: log, Receipt: func(m io.Reader, rec *record.Record, at time.Time) error {
-		return mta.VerifyIssued(m, rec, at, pec)
+		return mta.VerifyIssued(m, rec, at, pec, evidence.ServiceAddress(log.Name()))
 	}}, nil
 }
 

@@ -70,22 +70,17 @@ func (b *Bundle) Write(w io.Writer) error {
 	}
 	m := &manifest{Format: manifestFormat, Notice: notice, Origin: b.Origin, Provider: b.Provider, Created: b.Created.UTC().Truncate(time.Second),
 		Query: b.Query, Records: len(b.Records)}
-	var sums strings.Builder
-	note := func(f *File) (string, error) {
+	digests := map[string]string{} // by name
+	note := func(f *File) error {
 		_, d, err := f.sums()
-		if err != nil {
-			return "", err
-		}
-		h := hex.EncodeToString(d[:])
-		sums.WriteString(sumsLine(h, f.Name))
-		return h, nil
+		digests[f.Name] = hex.EncodeToString(d[:])
+		return err
 	}
 	for i := range body {
-		h, err := note(&body[i])
-		if err != nil {
+		if err := note(&body[i]); err != nil {
 			return err
 		}
-		m.Files = append(m.Files, fileEntry{body[i].Name, body[i].Size, h})
+		m.Files = append(m.Files, fileEntry{body[i].Name, body[i].Size, digests[body[i].Name]})
 	}
 	raw, err := encodeJSON(m)
 	if err != nil {
@@ -97,11 +92,15 @@ func (b *Bundle) Write(w io.Writer) error {
 	}
 	head := []File{bytesFile(nameManifest, raw), bytesFile(nameSignature, sig)}
 	for i := range head {
-		if _, err := note(&head[i]); err != nil {
+		if err := note(&head[i]); err != nil {
 			return err
 		}
 	}
 	files := append(append(body[:1:1], head...), body[1:]...) // LEGGIMI.txt stays first
+	var sums strings.Builder
+	for i := range files {
+		sums.WriteString(sumsLine(digests[files[i].Name], files[i].Name))
+	}
 	return writeContainer(w, append(files, bytesFile(nameSums, []byte(sums.String()))))
 }
 

@@ -90,10 +90,12 @@ func readContainer(r io.ReaderAt, size int64) ([]File, error) {
 		return nil, fmt.Errorf("not an evidence file: %d entries", len(z.File))
 	}
 	files := make([]File, 0, len(z.File))
+	left := uint64(size) // entries may not overlap: reading all costs no more than the file's size
 	for _, e := range z.File {
-		if e.Method != zip.Store || e.UncompressedSize64 > uint64(size) {
-			return nil, fmt.Errorf("not an evidence file: entry %.80q is compressed, or larger than the file", e.Name)
+		if e.Method != zip.Store || e.UncompressedSize64 > left {
+			return nil, fmt.Errorf("not an evidence file: entry %.80q is compressed, or the entries are larger than the file", e.Name)
 		}
+		left -= e.UncompressedSize64
 		files = append(files, File{Name: e.Name, Size: int64(e.UncompressedSize64), Open: e.Open})
 	}
 	return files, nil

@@ -31,6 +31,23 @@ type Trust struct {
 	Receipt func(message io.Reader, rec *record.Record, at time.Time) error
 }
 
+// ServiceAddress is the address in whose name the provider of a log signs: the
+// log's origin begins with the provider's mail domain (RFC 6109 §5.5).
+func ServiceAddress(origin string) string {
+	domain, _, _ := strings.Cut(origin, "/")
+	return "posta-certificata@" + domain
+}
+
+// CheckSigner checks that a signature is the provider's of a log, and not that of
+// another provider below the same root.
+func CheckSigner(s *cms.Signature, origin string) error {
+	want, signers := ServiceAddress(origin), s.Certificate.EmailAddresses
+	if len(signers) != 1 || !strings.EqualFold(signers[0], want) {
+		return fmt.Errorf("signed by %q, not by the provider of the log, %s", signers, want)
+	}
+	return nil
+}
+
 // Check is the outcome of one check.
 type Check struct {
 	Name    string
@@ -138,27 +155,25 @@ func (v *verifier) read(name string, limit int64) ([]byte, error) {
 }
 
 func (v *verifier) checkSums(files []File) {
-	want, err := v.read(nameSums, maxJSON)
+	got, err := v.read(nameSums, maxJSON)
 	if err == nil {
-		lines := map[string]bool{}
-		for line := range bytes.Lines(want) {
-			lines[string(line)] = true
-		}
-		n := 0
+		var want bytes.Buffer
+		lines := string(got)
 		for i := range files {
 			if files[i].Name == nameSums {
 				continue
 			}
 			_, d, serr := files[i].sums()
+			line := sumsLine(hex.EncodeToString(d[:]), files[i].Name)
+			want.WriteString(line)
 			if serr != nil {
 				err = errors.Join(err, serr)
-			} else if !lines[sumsLine(hex.EncodeToString(d[:]), files[i].Name)] {
+			} else if !strings.Contains(lines, line) {
 				err = errors.Join(err, fmt.Errorf("%.200q has another SHA-256", files[i].Name))
 			}
-			n++
 		}
-		if len(lines) != n {
-			err = errors.Join(err, fmt.Errorf("%d lines for %d files", len(lines), n))
+		if err == nil && !bytes.Equal(got, want.Bytes()) {
+			err = errors.New("it is not the list of the container's files in their order")
 		}
 	}
 	v.report.add("SHA256SUMS", "", err)
@@ -184,6 +199,7 @@ func (v *verifier) checkManifest(files []File) bool {
 		var s *cms.Signature
 		if s, err = cms.Verify(sig, cms.DigestOf(raw), cms.Policy{Roots: v.trust.PEC, At: v.man.Created, EKU: x509.ExtKeyUsageEmailProtection, RequireESS: true}); err == nil {
 			detail = s.Certificate.Subject.String()
+			err = CheckSigner(s, v.man.Origin)
 		}
 	}
 	v.report.add("manifest signature", detail, err)
