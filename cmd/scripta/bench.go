@@ -41,7 +41,7 @@ func runBench(args []string, stdout, stderr io.Writer) int {
 		seconds := f.Float64("seconds", 5, "how long each number of writers appends, twice")
 		writers := f.String("writers", "1,64,1024", "numbers of writers")
 		run = func(ctx context.Context) error {
-			o := bench.LogOptions{Dir: *dir, Seconds: time.Duration(*seconds * float64(time.Second)), Rounds: *rounds}
+			o := bench.LogOptions{Dir: *dir, Length: time.Duration(*seconds * float64(time.Second)), Rounds: *rounds}
 			var err error
 			if o.Writers, err = numbers(*writers); err != nil {
 				return fmt.Errorf("--writers: %w", err)

@@ -29,9 +29,9 @@ type LogOptions struct {
 	// Dir lies on the disk to be measured; everything is written into a folder
 	// below it, which is removed in the end.
 	Dir string
-	// Seconds is how long each number of writers appends, to the raw file and
+	// Length is how long each number of writers appends, to the raw file and
 	// then to the register.
-	Seconds time.Duration
+	Length time.Duration
 	// Writers are the numbers of writers.
 	Writers []int
 	// Rounds is how often all of it is done; medians are printed.
@@ -91,7 +91,7 @@ func logRound(ctx context.Context, dir string, o LogOptions) (levels []level, a 
 		return nil, a, err
 	}
 	for _, n := range o.Writers {
-		l, err := measureLevel(ctx, r, n, o.Seconds)
+		l, err := measureLevel(ctx, r, n, o.Length)
 		if err != nil {
 			return nil, a, errors.Join(err, r.close())
 		}
@@ -182,7 +182,7 @@ func lookAt(ctx context.Context, dir string, key ed25519.PrivateKey) (a after, e
 
 func printLog(out io.Writer, o LogOptions, rounds [][]level, afters []after) error {
 	fmt.Fprintf(out, "Durable appends, closed loop, %v each, medians of %d rounds. Raw file: entries of %d bytes, one write and fdatasync for all who wait.\n"+
-		"Register: records as the mail path writes them, sealed, in the tree, indexed.\n\n", o.Seconds, o.Rounds, rawEntry)
+		"Register: records as the mail path writes them, sealed, in the tree, indexed.\n\n", o.Length, o.Rounds, rawEntry)
 	t := table{head: []string{"writers", "raw file/s", "register/s", "ratio", "p50 ms", "p99 ms", "CPU µs/record", "RSS MiB (anonymous)", "other programs, cores", "goal"}}
 	for i, n := range o.Writers {
 		col := func(f func(l level) float64) float64 {
