@@ -34,7 +34,7 @@ func (ls *listeners) add(name, address string, serve func(net.Listener) error, h
 	}
 	x := &listening{name: name, l: l, serve: serve}
 	if h != nil {
-		x.http = api.NewServer(h, t, ls.log)
+		x.http = api.NewServer(h, t.Clone(), ls.log) // it adds its protocols to its own copy
 		x.serve = x.http.Serve
 		if t != nil {
 			x.serve = func(l net.Listener) error { return x.http.ServeTLS(l, "", "") }

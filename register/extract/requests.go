@@ -168,7 +168,22 @@ func (r *Requests) Ask(ctx context.Context, a Ask) (*Request, error) {
 	if err := r.reserve(a.Mailbox); err != nil {
 		return nil, err
 	}
-	defer r.release(a.Mailbox)
+	x, err := r.begin(a)
+	r.admit(a.Mailbox, x)
+	if err != nil {
+		return nil, err
+	}
+	// From here on the request stands: whatever becomes of this call, the worker
+	// sees to its record and its answer.
+	defer r.enqueue(&task{id: x.ID})
+	if err := r.record(context.WithoutCancel(ctx), x); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// begin makes a request durable.
+func (r *Requests) begin(a Ask) (*Request, error) {
 	step, err := r.step(a.Peer)
 	if err != nil {
 		return nil, err
@@ -180,15 +195,6 @@ func (r *Requests) Ask(ctx context.Context, a Ask) (*Request, error) {
 	x := &Request{Query: q, Due: r.o.Calendar.Due(step.Time, WorkingDays), Asked: *step}
 	rand.Read(x.ID[:])
 	if err := r.files.save(x); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	r.requests[x.ID] = x
-	r.mu.Unlock()
-	// From here on the request stands: whatever becomes of this call, the worker
-	// sees to its record and its answer.
-	defer r.enqueue(&task{id: x.ID})
-	if err := r.record(context.WithoutCancel(ctx), x); err != nil {
 		return nil, err
 	}
 	return x, nil
@@ -218,9 +224,14 @@ func (r *Requests) reserve(mailbox string) error {
 	return nil
 }
 
-func (r *Requests) release(mailbox string) {
+// admit gives a reservation up and, unless x is nil, counts the request instead:
+// in one step, so that none counts twice or not at all.
+func (r *Requests) admit(mailbox string, x *Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if x != nil {
+		r.requests[x.ID] = x
+	}
 	r.asking[""]--
 	if r.asking[mailbox]--; r.asking[mailbox] == 0 {
 		delete(r.asking, mailbox)
