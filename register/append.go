@@ -281,7 +281,19 @@ func (r *Register) follow() {
 				break more
 			}
 		}
-		if err := r.index.Add(entries, next); err != nil {
+		err := r.index.Add(entries, next)
+		for errors.Is(err, syscall.ENOSPC) {
+			// Nothing is lost: searches wait, and so do appends before long.
+			select {
+			case <-time.After(time.Second):
+				err = r.index.Add(entries, next)
+			case <-r.stop:
+				for range r.done {
+				}
+				return
+			}
+		}
+		if err != nil {
 			// The index is a projection: it is made again on opening, from
 			// here. Records are not lost, but searches would miss them.
 			r.logger.Error("the index cannot be written: appends are refused until a restart", "err", err)

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -64,7 +65,27 @@ type Location struct {
 }
 
 // DB is an open index. Its methods may be called concurrently.
-type DB struct{ db *badger.DB }
+type DB struct {
+	db  *badger.DB
+	dir string
+}
+
+// reserve is how many bytes the file system must have free for the index to be
+// written. Badger writes through mapped files: on a full disk that is a bus
+// error, which would kill the process.
+const reserve = 16 << 20
+
+// room returns an error that wraps [syscall.ENOSPC] when there is no room.
+func (d *DB) room() error {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(d.dir, &st); err != nil {
+		return fmt.Errorf("couldn't ask the disk for its free space: %w", err)
+	}
+	if st.Bavail*uint64(st.Bsize) < reserve {
+		return fmt.Errorf("index: less than %d MiB are free in %s: %w", reserve>>20, d.dir, syscall.ENOSPC)
+	}
+	return nil
+}
 
 // Open opens the index in dir, or makes an empty one.
 func Open(dir string, log *slog.Logger) (*DB, error) {
@@ -74,7 +95,7 @@ func Open(dir string, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open the index in %s (it can be deleted: it is made again from the log): %w", dir, err)
 	}
-	return &DB{db}, nil
+	return &DB{db, dir}, nil
 }
 
 // Close writes what is in memory and closes the database.
@@ -111,8 +132,12 @@ func (d *DB) get(key []byte) (v []byte, err error) {
 	return v, err
 }
 
-// Add adds entries and sets [DB.Next]. Adding an entry again changes nothing.
+// Add adds entries and sets [DB.Next]. Adding an entry again changes nothing. A
+// full disk gives syscall.ENOSPC, and changes nothing either.
 func (d *DB) Add(entries []Entry, next uint64) error {
+	if err := d.room(); err != nil {
+		return err
+	}
 	w := d.db.NewWriteBatch()
 	defer w.Cancel()
 	for _, e := range entries {
@@ -150,8 +175,11 @@ func (d *DB) Search(month uint16, t Token, from uint64, visit func(leaf uint64) 
 }
 
 // PutLocations remembers where receipts are stored, and that everything up to
-// mark is known.
+// mark is known. A full disk gives syscall.ENOSPC, and changes nothing.
 func (d *DB) PutLocations(at map[[22]byte]Location, mark Location) error {
+	if err := d.room(); err != nil {
+		return err
+	}
 	w := d.db.NewWriteBatch()
 	defer w.Cancel()
 	for id, l := range at {
