@@ -107,6 +107,35 @@ func (a *app) close() error {
 	return err
 }
 
+// databaseReserve is how many bytes must be free on the disk to open or close the
+// databases: they write through mapped files, and a full disk would kill the
+// process there.
+const databaseReserve = 64 << 20
+
+// errDiskFull says that there is less than databaseReserve.
+var errDiskFull = fmt.Errorf("the disk is full: free at least %d MiB", databaseReserve>>20)
+
+func (a *app) roomForDatabases() error {
+	free, err := a.freeBytes()
+	if err == nil && free < databaseReserve {
+		err = errDiskFull
+	}
+	return err
+}
+
+// onCloseDatabase is onClose for a database. On a full disk it is left as it is:
+// what was acknowledged is safe, and the next start puts the rest in order, as
+// after a crash.
+func (a *app) onCloseDatabase(name string, f func() error) {
+	a.onClose(func() error {
+		if err := a.roomForDatabases(); err != nil {
+			a.log.Warn("a database was not closed: the next start puts it in order", "database", name, "err", err)
+			return nil
+		}
+		return f()
+	})
+}
+
 func (a *app) openKeys(context.Context) (err error) {
 	if a.months, err = keys.OpenMonths(durable.OS, a.dir.Months(), a.dir.MasterKey()); err != nil {
 		return err
@@ -175,6 +204,9 @@ func (a *app) event(ctx context.Context, rec *record.Record) error {
 }
 
 func (a *app) openRegister(ctx context.Context) error {
+	if err := a.roomForDatabases(); err != nil {
+		return err
+	}
 	signer, verifier, err := a.logKeys()
 	if err != nil {
 		return err
@@ -184,7 +216,7 @@ func (a *app) openRegister(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.onClose(a.merkle.Close)
+	a.onCloseDatabase("log", a.merkle.Close)
 	samples, err := a.samples()
 	if err != nil {
 		return err
@@ -194,7 +226,7 @@ func (a *app) openRegister(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.onClose(a.register.Close)
+	a.onCloseDatabase("register", a.register.Close)
 	return nil
 }
 

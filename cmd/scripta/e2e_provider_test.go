@@ -192,6 +192,9 @@ func (p *provider) stop(t *testing.T) {
 	}
 }
 
+// crashMarks tell of the end that no daemon may have.
+var crashMarks = []string{"panic:", "unexpected fault address", "fatal error:", "DATA RACE"}
+
 // finish is the end of every test: nothing is left running, and no daemon has
 // panicked, met a data race or logged a password.
 func (p *provider) finish(t *testing.T) {
@@ -204,7 +207,7 @@ func (p *provider) finish(t *testing.T) {
 	} else if err != nil {
 		t.Error(err)
 	}
-	for _, bad := range []string{"panic:", "DATA RACE", "fatal error:", "unexpected fault address", testPassword} {
+	for _, bad := range append(crashMarks, testPassword) {
 		if bytes.Contains(log, []byte(bad)) {
 			t.Errorf("the daemon's log holds %q", bad)
 		}
@@ -221,8 +224,10 @@ func (p *provider) logged(t *testing.T) string {
 		return err.Error()
 	}
 	const most = 8000
-	if i := bytes.Index(b, []byte("panic:")); i >= 0 {
-		return string(b[i:min(len(b), i+most)])
+	for _, mark := range crashMarks {
+		if i := bytes.Index(b, []byte(mark)); i >= 0 {
+			return string(b[i:min(len(b), i+most)])
+		}
 	}
 	return string(b[max(0, len(b)-most):])
 }

@@ -61,7 +61,7 @@ type Mail struct {
 	MaxConnectionsPerAccount int      `toml:"max_connections_per_account" range:"1..100000" doc:"Connections served at once for one account"`
 	IdleTimeout              Duration `toml:"idle_timeout" range:"1s..1h" doc:"A connection silent for so long is closed; RFC 5321 asks for at least 5m"`
 	TotalTimeout             Duration `toml:"total_timeout" range:"1s..24h" doc:"A connection is closed after so long whatever it does"`
-	MinFreeBytes             int64    `toml:"min_free_bytes" range:"1048576..1099511627776" doc:"Messages are refused with 452 while the disk has less left, bytes; the register keeps half of it as its own reserve"`
+	MinFreeBytes             int64    `toml:"min_free_bytes" range:"67108864..1099511627776" doc:"Messages are refused with 452 while the disk has less left, bytes; the register keeps half of it as its own reserve"`
 	DefaultQuotaBytes        int64    `toml:"default_quota_bytes" range:"0..1099511627776" doc:"Quota of a new mailbox, bytes; 0 = no limit"`
 }
 

@@ -137,7 +137,7 @@ func (f *fixture) event(n int, from, to string) {
 
 // runUntil runs the worker until done says so, or half a minute is over.
 func (r *Requests) runUntil(ctx context.Context, done func() bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { r.Run(ctx) })

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"scripta/internal/durable"
 	"scripta/internal/seal"
@@ -203,11 +204,15 @@ func (s *Store) rotate() error {
 }
 
 // flush moves what is recent into the index, and its mark to the end of what is
-// stored.
+// stored. On a full disk it stays in memory, and is found in the segments again
+// on opening.
 func (s *Store) flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.index.PutLocations(s.recent, index.Location{Segment: s.number, Offset: s.active.Size()}); err != nil {
+	err := s.index.PutLocations(s.recent, index.Location{Segment: s.number, Offset: s.active.Size()})
+	if errors.Is(err, syscall.ENOSPC) {
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("couldn't index the receipts: %w", err)
 	}
 	s.recentMu.Lock()
