@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -15,55 +14,76 @@ import (
 	"scripta/register/stamps"
 )
 
-const archiveUsage = `usage: scripta archive close  --dir DIR
-       scripta archive list   --dir DIR
-       scripta archive verify --dir DIR [--trust FOLDER]
+const archiveCloseUsage = `usage: scripta archive close --dir DIR
 
-close   closes every interval up to now, split at UTC midnight
-list    lists the packages
-verify  checks every package from the disk, and that they continue one another
+Closes every interval up to now, split at UTC midnight, and says what it closed.
 
 `
 
-func runArchive(args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		fmt.Fprint(stderr, archiveUsage)
-		return 2
+const archiveListUsage = `usage: scripta archive list --dir DIR
+
+Lists the packages of closed intervals.
+
+`
+
+const archiveVerifyUsage = `usage: scripta archive verify --dir DIR [--trust FOLDER]
+
+Checks every package from the disk, and that they continue one another.
+
+`
+
+func archiveCommands() []command {
+	return []command{
+		{name: "close", about: "close every interval up to now", run: runArchiveClose},
+		{name: "list", about: "list the packages", run: runArchiveList},
+		{name: "verify", about: "check every package from the disk", run: runArchiveVerify},
 	}
-	f := flag.NewFlagSet("archive "+args[0], flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, archiveUsage); f.PrintDefaults() }
-	dir := f.String("dir", "", "folder of the provider")
-	trust := f.String("trust", "", "verify: folder with ca.pem, tsa-ca.pem and log.vkey (default DIR/public)")
-	if code, ok := parse(f, args[1:], stderr, dir); !ok {
+}
+
+func runArchiveClose(args []string, stdout, stderr io.Writer) int {
+	f := newFlags("archive close", archiveCloseUsage, stdout, stderr)
+	dir := f.folder()
+	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
-	var err error
-	ok := true
-	switch args[0] {
-	case "close":
-		log, _ := newLogger(stderr, "warn", false)
-		err = withOperations(config.Dir(*dir), log, func(ctx context.Context, o operations) error {
-			made, err := o.CloseDays(ctx)
-			for _, name := range made {
-				fmt.Fprintln(stdout, name)
-			}
-			return err
-		})
-	case "list":
-		err = listPackages(config.Dir(*dir), stdout)
-	case "verify":
-		if *trust == "" {
-			*trust = config.Dir(*dir).Public()
+	err := withOperations(config.Dir(*dir), commandLogger(stderr), func(ctx context.Context, o operations) error {
+		made, err := o.CloseDays(ctx)
+		for _, name := range made {
+			fmt.Fprintln(stdout, name)
 		}
-		ok, err = verifyPackages(config.Dir(*dir), *trust, stdout)
-	default:
-		fmt.Fprint(stderr, archiveUsage)
-		return 2
-	}
+		return err
+	})
 	if err != nil {
-		fmt.Fprintf(stderr, "scripta archive %s: %v\n", args[0], err)
-		return 1
+		return f.failed(err)
+	}
+	return 0
+}
+
+func runArchiveList(args []string, stdout, stderr io.Writer) int {
+	f := newFlags("archive list", archiveListUsage, stdout, stderr)
+	dir := f.folder()
+	if code, ok := f.parse(args, dir); !ok {
+		return code
+	}
+	if err := listPackages(config.Dir(*dir), stdout); err != nil {
+		return f.failed(err)
+	}
+	return 0
+}
+
+func runArchiveVerify(args []string, stdout, stderr io.Writer) int {
+	f := newFlags("archive verify", archiveVerifyUsage, stdout, stderr)
+	dir := f.folder()
+	trust := f.String("trust", "", "`FOLDER` with ca.pem, tsa-ca.pem and log.vkey (default DIR/public)")
+	if code, ok := f.parse(args, dir); !ok {
+		return code
+	}
+	if *trust == "" {
+		*trust = config.Dir(*dir).Public()
+	}
+	ok, err := verifyPackages(config.Dir(*dir), *trust, stdout)
+	if err != nil {
+		return f.failed(err)
 	}
 	if !ok {
 		return 1

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -15,82 +14,97 @@ import (
 	"scripta/cmd/scripta/bench"
 )
 
-const benchUsage = `usage: scripta bench log  [--dir DIR] [--seconds N] [--writers 1,64,1024] [--rounds N] [--cpuprofile FILE]
-       scripta bench mail [--dir DIR] [--messages N] [--connections N] [--size BYTES] [--mailboxes N] [--rounds N] [--cpuprofile FILE]
-
-Measures the register, or a whole provider, against limits of the same machine
-measured in the same run, and prints tables. Everything is written into a folder
-below DIR, on the disk to be measured, and removed in the end.
+const benchText = `
+Measures against limits of the same machine measured in the same run, and prints
+tables. Everything is written into a folder below DIR, on the disk to be
+measured, and removed in the end.
 
 `
 
-func runBench(args []string, stdout, stderr io.Writer) int {
-	what := ""
-	if len(args) > 0 {
-		what = args[0]
+const benchLogUsage = `usage: scripta bench log [--dir DIR] [--seconds N] [--writers 1,64,1024] [--rounds N] [--cpuprofile FILE]
+` + benchText
+
+const benchMailUsage = `usage: scripta bench mail [--dir DIR] [--messages N] [--connections N] [--size BYTES] [--mailboxes N] [--rounds N] [--cpuprofile FILE]
+` + benchText
+
+func benchCommands() []command {
+	return []command{
+		{name: "log", about: "measure the register", run: runBenchLog},
+		{name: "mail", about: "measure a whole provider", run: runBenchMail},
+		{name: bench.ProviderCommand, run: runBenchProvider, hidden: true},
 	}
-	f := flag.NewFlagSet("bench "+what, flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, benchUsage); f.PrintDefaults() }
-	dir := f.String("dir", ".", "folder on the disk to be measured")
-	rounds := f.Int("rounds", 1, "do all of it so often and print medians")
-	profile := f.String("cpuprofile", "", "write a CPU profile of what is measured to this file")
-	var run func(ctx context.Context) error
-	switch what {
-	case "log":
-		seconds := f.Float64("seconds", 5, "how long each number of writers appends, twice")
-		writers := f.String("writers", "1,64,1024", "numbers of writers")
-		run = func(ctx context.Context) error {
-			o := bench.LogOptions{Dir: *dir, Length: time.Duration(*seconds * float64(time.Second)), Rounds: *rounds}
-			var err error
-			if o.Writers, err = numbers(*writers); err != nil {
-				return fmt.Errorf("--writers: %w", err)
-			}
-			return bench.Profile(*profile, func() error { return bench.Log(ctx, o, stdout) })
-		}
-	case "mail":
-		messages := f.Int("messages", 2000, "messages to certify, each to one recipient")
-		connections := f.Int("connections", 20, "SMTPS connections, kept open, one sender each")
-		size := f.Int("size", 10240, "bytes of a message")
-		mailboxes := f.Int("mailboxes", 500, "mailboxes of the provider")
-		run = func(ctx context.Context) error {
-			binary, err := os.Executable()
-			if err != nil {
-				return err
-			}
-			return bench.Mail(ctx, bench.MailOptions{Dir: *dir, Binary: binary, Messages: *messages, Connections: *connections, Size: *size,
-				Mailboxes: *mailboxes, Rounds: *rounds, Profile: *profile}, stdout)
-		}
-	case bench.ProviderCommand: // run by bench mail: serve, with a profile
-		run = func(context.Context) error {
-			return bench.Profile(*profile, func() error {
-				if code := runServe([]string{"--dir", *dir, "--log-level", "warn"}, stdout, stderr); code != 0 {
-					return fmt.Errorf("serve ended with %d", code)
-				}
-				return nil
-			})
-		}
-	default:
-		f.Usage()
-		if what == "-h" || what == "--help" {
-			return 0
-		}
-		return 2
-	}
-	if code, ok := parse(f, args[1:], stderr, dir); !ok {
+}
+
+// benchFlags are those of every measure.
+type benchFlags struct {
+	*flags
+	dir, profile *string
+	rounds       *int
+}
+
+func newBenchFlags(name, usage string, stdout, stderr io.Writer) *benchFlags {
+	f := newFlags(name, usage, stdout, stderr)
+	return &benchFlags{f, f.String("dir", ".", "`DIR` on the disk to be measured"), f.String("cpuprofile", "", "write a CPU profile of what is measured to `FILE`"),
+		f.Int("rounds", 1, "do all of it `N` times and print medians")}
+}
+
+// measure runs a measure until it ends or is interrupted.
+func (f *benchFlags) measure(args []string, run func(ctx context.Context) error) int {
+	if code, ok := f.parse(args, f.dir); !ok {
 		return code
 	}
-	if *rounds < 1 {
-		fmt.Fprintf(stderr, "scripta bench: --rounds %d is too few\n", *rounds)
-		return 2
+	if *f.rounds < 1 {
+		return f.wrong("--rounds %d is too few", *f.rounds)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx); err != nil {
-		fmt.Fprintf(stderr, "scripta bench %s: %v\n", what, err)
-		return 1
+		return f.failed(err)
 	}
 	return 0
+}
+
+func runBenchLog(args []string, stdout, stderr io.Writer) int {
+	f := newBenchFlags("bench log", benchLogUsage, stdout, stderr)
+	seconds := f.Float64("seconds", 5, "how long each number of writers appends, twice: `N` seconds")
+	writers := f.String("writers", "1,64,1024", "`NUMBERS` of writers")
+	return f.measure(args, func(ctx context.Context) error {
+		o := bench.LogOptions{Dir: *f.dir, Length: time.Duration(*seconds * float64(time.Second)), Rounds: *f.rounds}
+		var err error
+		if o.Writers, err = numbers(*writers); err != nil {
+			return fmt.Errorf("--writers: %w", err)
+		}
+		return bench.Profile(*f.profile, func() error { return bench.Log(ctx, o, stdout) })
+	})
+}
+
+func runBenchMail(args []string, stdout, stderr io.Writer) int {
+	f := newBenchFlags("bench mail", benchMailUsage, stdout, stderr)
+	messages := f.Int("messages", 2000, "certify `N` messages, each to one recipient")
+	connections := f.Int("connections", 20, "`N` SMTPS connections, kept open, one sender each")
+	size := f.Int("size", 10240, "`BYTES` of a message")
+	mailboxes := f.Int("mailboxes", 500, "`N` mailboxes of the provider")
+	return f.measure(args, func(ctx context.Context) error {
+		binary, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return bench.Mail(ctx, bench.MailOptions{Dir: *f.dir, Binary: binary, Messages: *messages, Connections: *connections, Size: *size,
+			Mailboxes: *mailboxes, Rounds: *f.rounds, Profile: *f.profile}, stdout)
+	})
+}
+
+// runBenchProvider is run by bench mail: serve, with a profile.
+func runBenchProvider(args []string, stdout, stderr io.Writer) int {
+	f := newBenchFlags("bench "+bench.ProviderCommand, "", stdout, stderr)
+	return f.measure(args, func(context.Context) error {
+		return bench.Profile(*f.profile, func() error {
+			if code := runServe([]string{"--dir", *f.dir, "--log-level", "warn"}, stdout, stderr); code != 0 {
+				return fmt.Errorf("serve ended with %d", code)
+			}
+			return nil
+		})
+	})
 }
 
 // numbers reads a list such as "1,64".

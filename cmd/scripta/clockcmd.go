@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"scripta/register/record"
 )
 
-const clockUsage = `usage: scripta clock confirm --dir DIR --month 2027-05
+const clockConfirmUsage = `usage: scripta clock confirm --dir DIR --month 2027-05
 
 Confirms that it is this month now, after the register has refused a clock that
 jumped by more than a month. Look at the clock first: records of a wrong month
@@ -20,31 +19,26 @@ are disposed of at the wrong time.
 
 `
 
-func runClock(args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 || args[0] != "confirm" {
-		fmt.Fprint(stderr, clockUsage)
-		return 2
-	}
-	f := flag.NewFlagSet("clock confirm", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, clockUsage); f.PrintDefaults() }
-	dir := f.String("dir", "", "folder of the provider")
-	text := f.String("month", "", "the month it is, year and month")
-	if code, ok := parse(f, args[1:], stderr, dir); !ok {
+func clockCommands() []command {
+	return []command{{name: "confirm", about: "confirm the month that the clock shows", run: runClockConfirm}}
+}
+
+func runClockConfirm(args []string, stdout, stderr io.Writer) int {
+	f := newFlags("clock confirm", clockConfirmUsage, stdout, stderr)
+	dir := f.folder()
+	text := f.String("month", "", "the `MONTH` it is, such as 2027-05")
+	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
 	month, err := keys.ParseMonth(*text)
 	if err != nil {
-		fmt.Fprintf(stderr, "scripta clock confirm: --month: %v\n", err)
-		return 2
+		return f.wrong("--month: %v", err)
 	}
-	log, _ := newLogger(stderr, "warn", false)
-	err = withOperations(config.Dir(*dir), log, func(ctx context.Context, o operations) error {
+	err = withOperations(config.Dir(*dir), commandLogger(stderr), func(ctx context.Context, o operations) error {
 		return o.ConfirmMonth(ctx, month)
 	})
 	if err != nil {
-		fmt.Fprintf(stderr, "scripta clock confirm: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
 	fmt.Fprintf(stdout, "%s is confirmed\n", month)
 	return 0

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -25,24 +24,21 @@ TIME is a day (2026-11-23, in Rome) or RFC 3339 (2026-11-23T10:00:00+01:00).
 `
 
 func runExtract(args []string, stdout, stderr io.Writer) int {
-	f := flag.NewFlagSet("extract", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, extractUsage); f.PrintDefaults() }
-	dir := f.String("dir", "", "folder of the provider")
+	f := newFlags("extract", extractUsage, stdout, stderr)
+	dir := f.folder()
 	var q evidence.Query
-	f.StringVar(&q.Mailbox, "mailbox", "", "events about this mailbox, as its holder may see them")
-	f.StringVar(&q.MessageID, "message-id", "", "events about the message with this identifier, PEC or original")
-	f.Func("from", "events from this time on", timeFlag(&q.From, 0))
-	f.Func("to", "events before this time; a day is included", timeFlag(&q.To, 1))
-	out := f.String("out", "", "file to write; it must not exist")
-	if code, ok := parse(f, args, stderr, dir); !ok {
+	f.StringVar(&q.Mailbox, "mailbox", "", "events about the mailbox `ADDRESS`, as its holder may see them")
+	f.StringVar(&q.MessageID, "message-id", "", "events about the message with the identifier `ID`, PEC or original")
+	f.Func("from", "events from `TIME` on", timeFlag(&q.From, 0))
+	f.Func("to", "events before `TIME`; a day is included", timeFlag(&q.To, 1))
+	out := f.String("out", "", "`FILE` to write; it must not exist")
+	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
 	if *out == "" || (q.Mailbox == "" && q.MessageID == "") {
-		fmt.Fprintln(stderr, "scripta extract: --out and one of --mailbox and --message-id are needed; see scripta extract --help")
-		return 2
+		return f.wrong("--out and one of --mailbox and --message-id are needed")
 	}
-	log, _ := newLogger(stderr, "warn", false)
+	log := commandLogger(stderr)
 	records := 0
 	err := writeNew(*out, func(w io.Writer) error {
 		return withOperations(config.Dir(*dir), log, func(ctx context.Context, o operations) (err error) {
@@ -51,8 +47,7 @@ func runExtract(args []string, stdout, stderr io.Writer) int {
 		})
 	})
 	if err != nil {
-		fmt.Fprintf(stderr, "scripta extract: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
 	fmt.Fprintf(stdout, "%s: %d events\n", *out, records)
 	return 0

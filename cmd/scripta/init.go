@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -50,13 +49,9 @@ type initAccount struct{ local, password string }
 // runInit is `scripta init`. It returns the exit code: 0, 1 when something
 // failed (nothing is left behind), 2 when the command line is wrong.
 func runInit(args []string, stdout, stderr io.Writer) int {
-	r, err := parseInit(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "scripta init: %v\n", err)
-		return 2
+	r, code, ok := parseInit(args, stdout, stderr)
+	if !ok {
+		return code
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -69,50 +64,57 @@ func runInit(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func parseInit(args []string, stderr io.Writer) (initRequest, error) {
-	var r initRequest
+// parseInit reads the command line. ok is false when init must end with the code.
+func parseInit(args []string, stdout, stderr io.Writer) (r initRequest, code int, ok bool) {
 	var accountsFile string
-	f := flag.NewFlagSet("init", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // runInit prints the error, once
-	f.Usage = func() {
-		fmt.Fprint(stderr, initUsage)
-		f.SetOutput(stderr)
-		f.PrintDefaults()
-	}
-	f.StringVar(&r.dir, "dir", "", "folder of the provider, absent or empty")
-	f.StringVar(&r.domain, "domain", "", "certified mail domain, lower case")
-	f.StringVar(&r.provider, "provider", "", "provider's name in certificates and receipts (default the domain)")
+	f := newFlags("init", initUsage, stdout, stderr)
+	f.StringVar(&r.dir, "dir", "", "`DIR`, the folder to make; if it exists it must be empty")
+	f.StringVar(&r.domain, "domain", "", "certified mail `DOMAIN`, lower case")
+	f.StringVar(&r.provider, "provider", "", "provider's `NAME` in certificates and receipts (default the domain)")
 	var given []string // parsed below: the flag package would print a password
-	f.Func("account", "local part and password, split at the first ':'; repeatable; others on this machine can read a command line", func(s string) error {
+	f.Func("account", "local part and password, `USER:PASSWORD`, split at the first ':'; repeatable; others on this machine can read a command line", func(s string) error {
 		given = append(given, s)
 		return nil
 	})
-	f.StringVar(&accountsFile, "accounts-file", "", "file with one USER:PASSWORD a line; empty lines and lines that begin with # are skipped")
-	f.IntVar(&r.portBase, "port-base", config.DefaultPortBase, "added to each well-known port; 0 for the real ports")
-	if err := f.Parse(args); err != nil {
-		return r, err
+	f.StringVar(&accountsFile, "accounts-file", "", "`FILE` with one USER:PASSWORD a line; empty lines and lines that begin with # are skipped")
+	f.IntVar(&r.portBase, "port-base", config.DefaultPortBase, "`N`, added to each well-known port; 0 for the real ports")
+	rest, code, ok := f.parseWith(args)
+	switch {
+	case !ok:
+		return r, code, false
+	case len(rest) > 0: // it may be a password, and is not printed
+		return r, f.wrong("an argument without its flag"), false
 	}
-	if f.NArg() > 0 {
-		return r, errors.New("an argument without its flag; see scripta init --help")
+	err := r.addAccounts(given, accountsFile)
+	if err == nil {
+		err = r.check()
 	}
+	if err != nil {
+		return r, f.wrong("%v", err), false
+	}
+	return r, 0, true
+}
+
+// addAccounts takes the accounts of the command line and of a file.
+func (r *initRequest) addAccounts(given []string, file string) error {
 	for i, s := range given {
 		a, err := parseAccount(s)
 		if err != nil {
-			return r, fmt.Errorf("--account number %d: %w", i+1, err)
+			return fmt.Errorf("--account number %d: %w", i+1, err)
 		}
 		r.accounts = append(r.accounts, a)
 	}
-	if accountsFile != "" {
-		more, err := readAccounts(accountsFile)
+	if file != "" {
+		more, err := readAccounts(file)
 		if err != nil {
-			return r, err
+			return err
 		}
 		r.accounts = append(r.accounts, more...)
 	}
 	if r.provider == "" {
 		r.provider = r.domain
 	}
-	return r, r.check()
+	return nil
 }
 
 // parseAccount splits at the first colon: a password may hold others.

@@ -291,10 +291,6 @@ func TestInitRefusesBadArguments(t *testing.T) {
 	if code := runInit(ok, &bytes.Buffer{}, &bytes.Buffer{}); code != 2 {
 		t.Errorf("no --dir: exit %d", code)
 	}
-	var errs bytes.Buffer
-	if code := runInit([]string{"--help"}, &bytes.Buffer{}, &errs); code != 0 || !strings.Contains(errs.String(), "--accounts-file") {
-		t.Errorf("--help: exit %d, %s", code, errs.String())
-	}
 }
 
 // A failed or interrupted init leaves nothing, beside or in the folder.

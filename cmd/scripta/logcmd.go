@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 
@@ -11,28 +10,25 @@ import (
 	"scripta/internal/keys"
 )
 
-const logUsage = `usage: scripta log verify --dir DIR
+const logVerifyUsage = `usage: scripta log verify --dir DIR
 
 Recomputes the whole log of a stopped provider: every leaf, every tile, the root
 and the published checkpoint, and opens every sealed record against its leaf.
 
 `
 
-func runLog(args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 || args[0] != "verify" {
-		fmt.Fprint(stderr, logUsage)
-		return 2
-	}
-	f := flag.NewFlagSet("log verify", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, logUsage); f.PrintDefaults() }
-	dir := f.String("dir", "", "folder of the provider")
-	if code, ok := parse(f, args[1:], stderr, dir); !ok {
+func logCommands() []command {
+	return []command{{name: "verify", about: "recompute the whole log of a stopped provider", run: runLogVerify}}
+}
+
+func runLogVerify(args []string, stdout, stderr io.Writer) int {
+	f := newFlags("log verify", logVerifyUsage, stdout, stderr)
+	dir := f.folder()
+	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
-	log, _ := newLogger(stderr, "warn", false)
 	ctx := context.Background()
-	a, err := openApp(ctx, config.Dir(*dir), log)
+	a, err := openApp(ctx, config.Dir(*dir), commandLogger(stderr))
 	if err == nil {
 		err = a.verifyLog(ctx, stdout)
 		err = errors.Join(err, a.close())
@@ -41,8 +37,7 @@ func runLog(args []string, stdout, stderr io.Writer) int {
 		err = fmt.Errorf("%w: stop it first", err)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "scripta log verify: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
 	return 0
 }

@@ -5,59 +5,24 @@
 // them is in app.go, and nowhere else.
 package main
 
-import (
-	"fmt"
-	"io"
-	"os"
-	"slices"
-)
+import "os"
 
-// command is one subcommand. It returns the exit code: 0, 1 when something
-// failed or did not verify, 2 when the command line is wrong.
-type command struct {
-	run   func(args []string, stdout, stderr io.Writer) int
-	about string
-}
-
-func commands() map[string]command {
-	return map[string]command{
-		"init":    {runInit, "make a provider's folder: configuration, keys, accounts"},
-		"serve":   {runServe, "run the provider"},
-		"status":  {runStatus, "tell whether it runs and every role is healthy"},
-		"extract": {runExtract, "write an evidence file of a mailbox or a message"},
-		"verify":  {runVerify, "check an evidence file, offline"},
-		"log":     {runLog, "check the whole log and register"},
-		"clock":   {runClock, "confirm the month after the clock jumped"},
-		"archive": {runArchive, "close days, list and check their packages"},
-		"bench":   {runBench, "measure the log and the mail path on this machine"},
+// commands are all that the program can do, in the order in which help lists them.
+func commands() []command {
+	return []command{
+		{name: "init", about: "make a provider's folder: configuration, keys, accounts", run: runInit},
+		{name: "serve", about: "run the provider", run: runServe},
+		{name: "status", about: "tell whether it runs and every role is healthy", run: runStatus},
+		{name: "extract", about: "write an evidence file of a mailbox or a message", run: runExtract},
+		{name: "verify", about: "check an evidence file, offline", run: runVerify},
+		{name: "log", about: "check the whole log and register", sub: logCommands()},
+		{name: "clock", about: "confirm the month after the clock jumped", sub: clockCommands()},
+		{name: "archive", about: "close days, list and check their packages", sub: archiveCommands()},
+		{name: "bench", about: "measure the log and the mail path on this machine", sub: benchCommands()},
+		{name: "version", about: "tell which build this is", run: runVersion},
 	}
 }
 
 func main() {
-	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
-}
-
-func dispatch(args []string, stdout, stderr io.Writer) int {
-	all := commands()
-	if len(args) > 0 {
-		if c, ok := all[args[0]]; ok {
-			return c.run(args[1:], stdout, stderr)
-		}
-	}
-	help := len(args) > 0 && slices.Contains([]string{"help", "-h", "--help"}, args[0])
-	out := stderr
-	if help {
-		out = stdout
-	}
-	if len(args) > 0 && !help {
-		fmt.Fprintf(stderr, "scripta: there is no command %q\n", args[0])
-	}
-	fmt.Fprint(out, "usage: scripta COMMAND [flags]; scripta COMMAND --help tells the flags\n\n")
-	for _, name := range []string{"init", "serve", "status", "extract", "verify", "log", "clock", "archive", "bench"} {
-		fmt.Fprintf(out, "  %-8s  %s\n", name, all[name].about)
-	}
-	if help {
-		return 0
-	}
-	return 2
+	os.Exit(dispatch("scripta", commands(), os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -35,65 +33,29 @@ under way and exits 0. Prints one line "ready" when everything listens.
 const drainTime = 30 * time.Second
 
 func runServe(args []string, stdout, stderr io.Writer) int {
-	f := flag.NewFlagSet("serve", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, serveUsage); f.PrintDefaults() }
-	dir := f.String("dir", "", "folder of the provider")
-	level := f.String("log-level", "info", "least level that is logged to standard error")
+	f := newFlags("serve", serveUsage, stdout, stderr)
+	dir := f.folder()
+	level := f.String("log-level", "info", "least `LEVEL` that is logged to standard error: debug, info, warn or error")
 	asJSON := f.Bool("log-json", false, "log in JSON")
-	if code, ok := parse(f, args, stderr, dir); !ok {
+	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
 	log, err := newLogger(stderr, *level, *asJSON)
 	if err != nil {
-		fmt.Fprintf(stderr, "scripta serve: %v\n", err)
-		return 2
+		return f.wrong("%v", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a, err := openApp(ctx, config.Dir(*dir), log)
 	if err != nil {
-		fmt.Fprintf(stderr, "scripta serve: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
 	d := &daemon{app: a}
 	err = d.serve(ctx, func(line string) { fmt.Fprintln(stdout, line) })
 	if err = errors.Join(err, a.close()); err != nil {
-		fmt.Fprintf(stderr, "scripta serve: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
 	return 0
-}
-
-// parse parses a command's flags. ok is false when the command must end with
-// the code.
-func parse(f *flag.FlagSet, args []string, stderr io.Writer, dir *string) (code int, ok bool) {
-	err := f.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0, false
-	case err != nil:
-		return 2, false
-	case f.NArg() > 0:
-		fmt.Fprintf(stderr, "scripta %s: %q is not a flag; see scripta %[1]s --help\n", f.Name(), f.Arg(0))
-		return 2, false
-	case dir != nil && *dir == "":
-		fmt.Fprintf(stderr, "scripta %s: --dir is missing\n", f.Name())
-		return 2, false
-	}
-	return 0, true
-}
-
-func newLogger(w io.Writer, level string, asJSON bool) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level: %w", err)
-	}
-	o := &slog.HandlerOptions{Level: l}
-	if asJSON {
-		return slog.New(slog.NewJSONHandler(w, o)), nil
-	}
-	return slog.New(slog.NewTextHandler(w, o)), nil
 }
 
 // daemon runs the roles of an opened folder.

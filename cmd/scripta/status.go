@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"time"
@@ -117,17 +116,14 @@ func (d *daemon) status() *status {
 }
 
 func runStatus(args []string, stdout, stderr io.Writer) int {
-	f := flag.NewFlagSet("status", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, statusUsage); f.PrintDefaults() }
-	dir := f.String("dir", "", "folder of the provider")
-	wait := f.Duration("wait", 0, "wait so long for the daemon to be healthy")
-	if code, ok := parse(f, args, stderr, dir); !ok {
+	f := newFlags("status", statusUsage, stdout, stderr)
+	dir := f.folder()
+	wait := f.Duration("wait", 0, "wait for `TIME`, such as 30s, until the provider is healthy")
+	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
 	if _, err := config.Load(config.Dir(*dir).Config()); err != nil {
-		fmt.Fprintf(stderr, "scripta status: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
 	c := &controlClient{dir: config.Dir(*dir)}
 	s, err := c.status(context.Background())
@@ -138,8 +134,7 @@ func runStatus(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "scripta status: not running; start it with: scripta serve --dir %s\n", *dir)
 		return 1
 	} else if err != nil {
-		fmt.Fprintf(stderr, "scripta status: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
 	fmt.Fprintf(stdout, "%s, log %s\n", s.Domain, s.Log)
 	for _, r := range s.Roles {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/x509"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -26,33 +25,21 @@ or what failed. Exits 0 or 1.
 `
 
 func runVerify(args []string, stdout, stderr io.Writer) int {
-	f := flag.NewFlagSet("verify", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, verifyUsage); f.PrintDefaults() }
-	trust := f.String("trust", "", "folder with ca.pem, tsa-ca.pem and log.vkey")
+	f := newFlags("verify", verifyUsage, stdout, stderr)
+	trust := f.String("trust", "", "`FOLDER` with ca.pem, tsa-ca.pem and log.vkey")
 	quiet := f.Bool("quiet", false, "print only what failed, and the verdict")
-	// The file may stand before the flags, as people write it.
-	var name string
-	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
-		name, args = args[0], args[1:]
+	files, code, ok := f.parseWith(args)
+	switch {
+	case !ok:
+		return code
+	case len(files) != 1:
+		return f.wrong("it takes one file, not %d", len(files))
+	case *trust == "":
+		return f.wrong("--trust is missing")
 	}
-	if err := f.Parse(args); err != nil {
-		if err == flag.ErrHelp {
-			return 0
-		}
-		return 2
-	}
-	if name == "" {
-		name = f.Arg(0)
-	}
-	if name == "" || *trust == "" {
-		fmt.Fprintln(stderr, "scripta verify: a file and --trust are needed; see scripta verify --help")
-		return 2
-	}
-	report, err := verifyFile(name, *trust)
+	report, err := verifyFile(files[0], *trust)
 	if err != nil {
-		fmt.Fprintf(stderr, "scripta verify: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
 	printChecks(stdout, report.Checks, *quiet)
 	fmt.Fprintln(stdout, report.Verdict())
