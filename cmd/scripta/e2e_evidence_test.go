@@ -107,19 +107,30 @@ func (e *evidenceFile) unpack(t *testing.T) (folder string) {
 	return folder
 }
 
-// pack is the container of these files as the provider would write it: what an
-// attacker, who has no key, can do to hide a change. The manifest's list and
-// SHA256SUMS are made to fit.
+// pack is the container of these files with a manifest's list and SHA256SUMS that
+// fit: what an attacker, who has no key, can do to hide a change.
 func pack(t *testing.T, names []string, files map[string][]byte) []byte {
 	t.Helper()
-	files["manifest.json"] = fitManifest(t, names, files)
-	var sums, out bytes.Buffer
+	files["manifest.json"] = fitManifest(t, files)
+	files["SHA256SUMS"] = sumsOf(names, files)
+	return packAsIs(t, names, files)
+}
+
+// sumsOf is SHA256SUMS.
+func sumsOf(names []string, files map[string][]byte) []byte {
+	var sums bytes.Buffer
 	for _, n := range names {
 		if n != "SHA256SUMS" {
 			sums.WriteString(sha256Hex(files[n]) + "  " + n + "\n")
 		}
 	}
-	files["SHA256SUMS"] = sums.Bytes()
+	return sums.Bytes()
+}
+
+// packAsIs is the container of these files in the form that the provider gives it.
+func packAsIs(t *testing.T, names []string, files map[string][]byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
 	z := zip.NewWriter(&out)
 	for _, n := range names {
 		b := files[n]
@@ -140,7 +151,7 @@ func pack(t *testing.T, names []string, files map[string][]byte) []byte {
 
 // fitManifest changes sizes and digests in the manifest's text to those of the
 // files, without touching its form. A manifest that cannot be read stays as it is.
-func fitManifest(t *testing.T, names []string, files map[string][]byte) []byte {
+func fitManifest(t *testing.T, files map[string][]byte) []byte {
 	t.Helper()
 	raw := files["manifest.json"]
 	var m struct {

@@ -81,7 +81,7 @@ var errRecordFile = errors.New("malformed record")
 // disclosure decodes the record again and checks that every text says what its
 // value is.
 func (r *recordFile) disclosure() (leaf record.Leaf, d *record.Disclosure, err error) {
-	b, err := hex.DecodeString(r.Leaf)
+	b, err := unhex(r.Leaf)
 	if err == nil {
 		leaf, err = record.ParseLeaf(b)
 	}
@@ -135,7 +135,7 @@ func shown(i record.Field, value *string, salt, text string) (v []byte, s [32]by
 	if value == nil {
 		return nil, s, fmt.Errorf("%w: %v has neither value nor digest", errRecordFile, i)
 	}
-	if v, err = hex.DecodeString(*value); err != nil {
+	if v, err = unhex(*value); err != nil {
 		return nil, s, fmt.Errorf("%w: %v: %w", errRecordFile, i, err)
 	}
 	if s, err = hash(salt); err != nil {
@@ -147,8 +147,18 @@ func shown(i record.Field, value *string, salt, text string) (v []byte, s [32]by
 	return v, s, nil
 }
 
-func hash(s string) (h [32]byte, err error) {
+// unhex decodes lower-case hexadecimal: upper case would be a second form of the
+// same bytes.
+func unhex(s string) ([]byte, error) {
 	b, err := hex.DecodeString(s)
+	if err == nil && hex.EncodeToString(b) != s {
+		err = fmt.Errorf("%w: %.80q is not lower-case hexadecimal", errRecordFile, s)
+	}
+	return b, err
+}
+
+func hash(s string) (h [32]byte, err error) {
+	b, err := unhex(s)
 	if err != nil || len(b) != len(h) {
 		return h, fmt.Errorf("%w: %.80q is not 32 bytes in hexadecimal", errRecordFile, s)
 	}

@@ -219,8 +219,29 @@ func (v *verifier) checkManifest(files []File) bool {
 			err = errors.Join(err, fmt.Errorf("%.200q is not the file that was signed for", e.Name), serr)
 		}
 	}
+	if err == nil {
+		err = checkOrder(files, v.man.Files)
+	}
 	v.report.add("files", fmt.Sprintf("%d listed", len(v.man.Files)), err)
 	return true
+}
+
+// checkOrder checks that the container's files stand in the order in which the
+// manifest lists them: the canonical form has only one.
+func checkOrder(files []File, listed []fileEntry) error {
+	names := make([]string, 0, len(listed)+3)
+	for i, e := range listed {
+		if names = append(names, e.Name); i == 0 {
+			names = append(names, nameManifest, nameSignature)
+		}
+	}
+	names = append(names, nameSums)
+	for i := range files {
+		if i >= len(names) || files[i].Name != names[i] {
+			return fmt.Errorf("%.200q is out of order", files[i].Name)
+		}
+	}
+	return nil
 }
 
 // checkCheckpoints checks each checkpoint's signature, its time stamp, and that
