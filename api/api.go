@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"scripta/merkle/checkpoint"
 	"scripta/register"
 	"scripta/register/extract"
 	"scripta/register/record"
@@ -25,7 +26,10 @@ type Options struct {
 	Requests *extract.Requests
 	Stamps   *stamps.Store
 	Log      http.Handler // the published log, below its path (merkle.Log.Handler)
-	Auth     Authenticator
+	// Checkpoint is what proofs lead to: the latest one that is shown, with its
+	// cosignatures. If it is nil, or returns nil, that is the log's own latest.
+	Checkpoint func() *checkpoint.Signed
+	Auth       Authenticator
 
 	// Now reads the clock once, for one record. The pairs are what the record
 	// says of the clock; an error refuses what would have to be recorded.
@@ -45,6 +49,7 @@ type API struct {
 	engine *gin.Engine
 	logins *logins
 	slots  chan struct{} // holds one element for each holder's request that is being answered
+	proofs chan struct{} // the same for each proof that is being made
 	own    *inFlight     // holders' requests that are being answered, by mailbox
 	page   []byte        // the landing page
 }
@@ -68,7 +73,7 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{o: o, logins: newLogins(), slots: make(chan struct{}, requestsAtOnce), own: newInFlight(requestsPerMailbox)}
+	a := &API{o: o, logins: newLogins(), slots: make(chan struct{}, requestsAtOnce), proofs: make(chan struct{}, proofsAtOnce), own: newInFlight(requestsPerMailbox)}
 	if a.page, err = landingPage(o, path); err != nil {
 		return nil, err
 	}
@@ -112,6 +117,8 @@ func (a *API) public(logPath string) {
 	both("/openapi.yaml", serveOpenAPI)
 	both("/log.vkey", a.logKey)
 	both("/status", a.status)
+	both("/v1/records/:index/proof", a.recordProof)
+	both("/v1/log/consistency", a.consistencyProof)
 	for _, prefix := range []string{"", logPath} {
 		log := a.mountLog(prefix)
 		both(prefix+"/checkpoint", log)

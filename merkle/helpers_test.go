@@ -27,6 +27,11 @@ func testKey(t testing.TB, origin string, b byte) (note.Signer, note.Verifier) {
 	return s, v
 }
 
+// testPublic is the public key of testKey.
+func testPublic(b byte) ed25519.PublicKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
+}
+
 // options are those of the test log in a folder.
 func options(t testing.TB, dir string) Options {
 	t.Helper()

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"scripta/internal/config"
@@ -25,9 +28,25 @@ func TestPublishedLog(t *testing.T) {
 	for _, url := range []string{"https://" + p.listen.HTTPS + "/", "https://" + p.listen.HTTPS + "/scripta/" + c.Log.ID + "/"} {
 		cmd := exec.Command(fsck, "--storage_url", url, "--public_key", p.dir.PublicLogKey(), "--ui=false")
 		cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+p.dir.PublicTLSCA())
-		if out, err := cmd.CombinedOutput(); err != nil {
+		// Its exit code is 0 whatever it found.
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "checking log of size ") || strings.Contains(string(out), "failed") {
 			t.Errorf("%s: %v\n%s", url, err, out)
 		}
+	}
+	// A record's proof, as it is served, against the leaf of an evidence file.
+	r := p.extract(t, "--mailbox", address("mario")).records[3]
+	name := filepath.Join(t.TempDir(), "record.tlog-proof")
+	curl := need(t, "curl")
+	if out, err := run(t, curl, "-sSf", "--cacert", p.dir.PublicTLSCA(), "-o", name, fmt.Sprintf("https://%s/v1/records/%d/proof", p.listen.HTTPS, r.Index)); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := run(t, binary, "verify", name, "--leaf", r.Leaf, "--trust", p.dir.Public()); err != nil || !strings.HasSuffix(out, "VERIFIED\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	other := "0101" + strings.Repeat("00", 32)
+	if out, err := run(t, binary, "verify", name, "--leaf", other, "--trust", p.dir.Public()); err == nil {
+		t.Errorf("another leaf verified\n%s", out)
 	}
 	p.stop(t)
 }

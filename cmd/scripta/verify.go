@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -10,23 +11,28 @@ import (
 
 	"scripta/internal/config"
 	"scripta/internal/keys"
+	"scripta/merkle/checkpoint"
+	"scripta/merkle/tiles"
 	"scripta/mta"
 	"scripta/register/evidence"
 	"scripta/register/record"
 )
 
 const verifyUsage = `usage: scripta verify FILE --trust FOLDER
+       scripta verify FILE.tlog-proof --leaf HEX --trust FOLDER
 
 Checks an evidence file without network and without the provider, against what
 you trust: FOLDER holds ca.pem, tsa-ca.pem and log.vkey, got from elsewhere than
 the file. Prints every check and, last, VERIFIED, "VERIFIED, time stamp pending"
-or what failed. Exits 0 or 1.
+or what failed. Exits 0 or 1. With --leaf the file is a proof as the provider serves
+it at /v1/records/INDEX/proof: that the log which log.vkey names has that leaf.
 
 `
 
 func runVerify(args []string, stdout, stderr io.Writer) int {
 	f := newFlags("verify", verifyUsage, stdout, stderr)
 	trust := f.String("trust", "", "`FOLDER` with ca.pem, tsa-ca.pem and log.vkey")
+	leaf := f.String("leaf", "", "`HEX` of the leaf that a *.tlog-proof is of, as an evidence file has it")
 	quiet := f.Bool("quiet", false, "print only what failed, and the verdict")
 	files, code, ok := f.parseWith(args)
 	switch {
@@ -36,6 +42,14 @@ func runVerify(args []string, stdout, stderr io.Writer) int {
 		return f.wrong("it takes one file, not %d", len(files))
 	case *trust == "":
 		return f.wrong("--trust is missing")
+	}
+	if *leaf != "" {
+		said, err := verifyProof(files[0], *leaf, *trust)
+		if err != nil {
+			return f.failed(err)
+		}
+		fmt.Fprintln(stdout, said+"\nVERIFIED")
+		return 0
 	}
 	report, err := verifyFile(files[0], *trust)
 	if err != nil {
@@ -79,6 +93,36 @@ func verifyFile(name, trust string) (*evidence.Report, error) {
 		return nil, err
 	}
 	return evidence.Verify(file, st.Size(), *t), nil
+}
+
+// verifyProof checks a proof that a log has a leaf.
+func verifyProof(name, leaf, trust string) (said string, err error) {
+	value, err := hex.DecodeString(leaf)
+	if err != nil {
+		return "", fmt.Errorf("--leaf: %w", err)
+	}
+	log, err := loadLogKey(filepath.Join(trust, filepath.Base(config.Dir("").PublicLogKey())))
+	if err != nil {
+		return "", err
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, checkpoint.MaxProofSize+1))
+	if err != nil {
+		return "", err
+	}
+	p, err := checkpoint.ParseProof(text)
+	if err != nil {
+		return "", err
+	}
+	cp, err := p.Verify(tiles.LeafHash(value), log)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("ok      leaf %d of %d in %s", p.Index, cp.Size, cp.Origin), nil
 }
 
 // loadTrust reads what a verifier trusts, by the names that a provider's public
