@@ -10,6 +10,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"scripta/internal/keys"
 	"scripta/mta/pec"
 )
 
@@ -41,7 +42,10 @@ var (
 // replyFor is the one place that turns an error into what the client hears. What
 // it does not know becomes 451 without internal text, and is logged.
 func replyFor(err error, log *slog.Logger) error {
-	var known *smtp.SMTPError
+	var (
+		known  *smtp.SMTPError
+		jumped *keys.MonthError
+	)
 	switch {
 	case err == nil:
 		return nil
@@ -55,6 +59,9 @@ func replyFor(err error, log *slog.Logger) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		log.Error("no space left: messages are refused until there is", "err", err)
 		return replyNoSpace
+	case errors.As(err, &jumped):
+		log.Error("messages are refused: the clock jumped, and a person must set it right or confirm the month", "err", jumped)
+		return replyNoTime
 	case errors.Is(err, errUntrustedTime):
 		log.Error("messages are refused: the time is not traceable", "err", err)
 		return replyNoTime

@@ -71,6 +71,15 @@ func (r *Register) Begin(t time.Time) error {
 	return err
 }
 
+// Ready returns why a record of the time t could not be appended, or nil. Unlike
+// Begin it opens nothing.
+func (r *Register) Ready(t time.Time) error {
+	if err := r.Health(); err != nil {
+		return err
+	}
+	return r.keys.months.Check(keys.MonthOf(t))
+}
+
 // BlobKeys gives the keys under which what belongs to a month is sealed outside
 // the log: receipts, contents, jobs of the spool.
 type BlobKeys interface {

@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -65,13 +66,24 @@ type app struct {
 	closers []func() error // in the order of opening
 }
 
-// errRunning says that another process serves the folder.
-var errRunning = errors.New("another scripta process has this folder open")
+// runningError says that another process has the folder open.
+type runningError struct {
+	dir config.Dir
+	pid int // 0: unknown
+}
+
+func (e *runningError) Error() string {
+	who := ""
+	if e.pid != 0 {
+		who = fmt.Sprintf(" (PID %d)", e.pid)
+	}
+	return fmt.Sprintf("another scripta process%s has %s open: scripta status --dir %[2]s shows it; stop it first", who, e.dir)
+}
 
 // openApp opens a folder. Close it.
 func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (a *app, err error) {
 	a = &app{dir: dir, log: log}
-	if a.cfg, err = config.Load(dir.Config()); err != nil {
+	if a.cfg, err = loadFolder(dir); err != nil {
 		return nil, err
 	}
 	opened := a // a return of nil below sets a
@@ -82,7 +94,7 @@ func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (a *app, err
 	}()
 	unlock, err := durable.Lock(dir.Lock())
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, errRunning
+		return nil, &runningError{dir, durable.Holder(dir.Lock())}
 	} else if err != nil {
 		return nil, err
 	}
@@ -93,6 +105,14 @@ func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (a *app, err
 		}
 	}
 	return a, nil
+}
+
+// loadFolder reads the configuration of a provider's folder.
+func loadFolder(dir config.Dir) (config.Config, error) {
+	if _, err := os.Stat(dir.Config()); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return config.Config{}, fmt.Errorf("%s is no provider's folder: it holds no scripta.toml; scripta init makes one", dir)
+	}
+	return config.Load(dir.Config())
 }
 
 func (a *app) onClose(f func() error) { a.closers = append(a.closers, f) }
@@ -236,6 +256,9 @@ func (a *app) logKeys() (note.Signer, note.Verifier, error) {
 		return nil, nil, err
 	}
 	verifier, err := loadLogKey(a.dir.PublicLogKey())
+	if err == nil && verifier.Name() != a.cfg.Origin() {
+		err = fmt.Errorf("scripta.toml says that the log is %s, but this folder's is %s: somebody changed domain or log.id; write them back", a.cfg.Origin(), verifier.Name())
+	}
 	return signer, verifier, err
 }
 

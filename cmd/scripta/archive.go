@@ -93,7 +93,7 @@ func runArchiveVerify(args []string, stdout, stderr io.Writer) int {
 
 // packages is the folder of a provider's packages.
 func packages(dir config.Dir) (string, error) {
-	cfg, err := config.Load(dir.Config())
+	cfg, err := loadFolder(dir)
 	if err != nil {
 		return "", err
 	}

@@ -14,8 +14,8 @@ import (
 const clockConfirmUsage = `usage: scripta clock confirm --dir DIR --month 2027-05
 
 Confirms that it is this month now, after the register has refused a clock that
-jumped by more than a month. Look at the clock first: records of a wrong month
-are disposed of at the wrong time.
+jumped by more than a month. It must be the month of this machine's clock. Look
+at the clock first: records of a wrong month are disposed of at the wrong time.
 
 `
 
@@ -44,8 +44,20 @@ func runClockConfirm(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// checkMonth refuses to confirm a month other than the clock's: it would get a
+// secret, and records of the month that it is would be refused from then on.
+func checkMonth(month keys.Month, now time.Time) error {
+	if it := keys.MonthOf(now); month != it {
+		return fmt.Errorf("this machine's clock says %s, not %s: set the clock right, or confirm %[1]s; nothing was changed", it, month)
+	}
+	return nil
+}
+
 // ConfirmMonth implements operations. That a person did it is a record.
 func (a *app) ConfirmMonth(ctx context.Context, month keys.Month) error {
+	if err := checkMonth(month, time.Now()); err != nil {
+		return err
+	}
 	if err := a.months.Confirm(month); err != nil {
 		return err
 	}

@@ -24,7 +24,8 @@ func TestWalkthrough(t *testing.T) {
 	}
 	t.Run("second serve", func(t *testing.T) {
 		code, out := p.scripta(t, "serve")
-		if code != 1 || !strings.Contains(out, "another scripta process has this folder open") {
+		who := fmt.Sprintf("another scripta process (PID %d) has %s open", p.daemon.cmd.Process.Pid, p.dir)
+		if code != 1 || !strings.Contains(out, who) {
 			t.Errorf("exit %d, %s", code, out)
 		}
 		if code, out := p.scripta(t, "log", "verify"); code != 1 || !strings.Contains(out, "stop it first") {

@@ -33,9 +33,6 @@ func runLogVerify(args []string, stdout, stderr io.Writer) int {
 		err = a.verifyLog(ctx, stdout)
 		err = errors.Join(err, a.close())
 	}
-	if errors.Is(err, errRunning) {
-		err = fmt.Errorf("%w: stop it first", err)
-	}
 	if err != nil {
 		return f.failed(err)
 	}

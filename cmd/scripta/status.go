@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"scripta/internal/config"
+	"scripta/internal/durable"
 	"scripta/tsa/clock"
 )
 
-const statusUsage = `usage: scripta status --dir DIR
+const statusUsage = `usage: scripta status --dir DIR [--wait TIME]
 
-Exits 0 when the daemon serves the folder and every role is healthy; otherwise
-says which is not, and exits 1.
+Says of every role of a running provider how it is: ok, warn (it works, and
+somebody should look) or FAILED. Exits 0 when none has failed, else 1.
 
 `
 
@@ -27,21 +28,43 @@ type status struct {
 
 // role is one part of a daemon.
 type role struct {
-	Name    string `json:"name"`
-	Healthy bool   `json:"healthy"`
-	Detail  string `json:"detail"`
+	Name   string `json:"name"`
+	State  string `json:"state"` // one of the states below
+	Detail string `json:"detail"`
 }
+
+// States of a role, as people read them.
+const (
+	stateOK     = "ok"
+	stateWarn   = "warn"
+	stateFailed = "FAILED"
+)
 
 func (s *status) healthy() bool {
 	for _, r := range s.Roles {
-		if !r.Healthy {
+		if r.State == stateFailed {
 			return false
 		}
 	}
 	return true
 }
 
-// roleCheck is how one role is asked: what it is doing, or why it is not healthy.
+// warning is the error of a role that works, but that somebody should look at.
+type warning string
+
+// Error tells what to look at.
+func (w warning) Error() string { return string(w) }
+
+func warn(format string, a ...any) error { return warning(fmt.Sprintf(format, a...)) }
+
+// isWarning also holds for nil.
+func isWarning(err error) bool {
+	var w warning
+	return err == nil || errors.As(err, &w)
+}
+
+// roleCheck is how one role is asked: what it is doing, or why it is not healthy;
+// a warning says that it is, and yet.
 type roleCheck struct {
 	name  string
 	check func() (detail string, err error)
@@ -51,7 +74,7 @@ type roleCheck struct {
 func (d *daemon) roles() []roleCheck {
 	return []roleCheck{
 		{"register", func() (string, error) {
-			return fmt.Sprintf("%d records", d.merkle.Size()), d.register.Health()
+			return fmt.Sprintf("%d records", d.merkle.Size()), d.register.Ready(time.Now())
 		}},
 		{"checkpoint", func() (string, error) {
 			cp := d.merkle.Checkpoint()
@@ -67,39 +90,65 @@ func (d *daemon) roles() []roleCheck {
 			}
 			return fmt.Sprintf("%d messages under way, %d finished", d.pipeline.Waiting(), m.Finished.Load()), nil
 		}},
-		{"disk", func() (string, error) {
-			free, err := d.freeBytes()
-			if err == nil && free < d.cfg.Mail.MinFreeBytes {
-				err = fmt.Errorf("%d MiB are free, less than mail.min_free_bytes: messages are refused", free>>20)
-			}
-			return fmt.Sprintf("%d MiB free", free>>20), err
-		}},
-		{"clock", func() (string, error) {
-			r, err := d.clock.Now()
-			detail := r.State.String()
-			if r.State != clock.Synced {
-				detail += ": " + r.Reason
-			}
-			if err == nil && !traceable(r) {
-				detail += " (records are marked: time not traceable)"
-			}
-			return detail, err
-		}},
-		{"time stamps", func() (string, error) {
-			if failed := d.stamper.Failed.Load(); failed > 0 && d.stamper.Granted.Load() == 0 {
-				return "", fmt.Errorf("no time stamp was granted in %d tries", failed)
-			}
-			detail := "none yet"
-			if last, ok := d.stamps.Last(); ok {
-				detail = fmt.Sprintf("latest over %d records", last)
-			}
-			if d.authority != nil {
-				detail += "; embedded authority, not qualified"
-			}
-			return detail, nil
-		}},
-		{"archive", func() (string, error) { return "days are closed at UTC midnight", d.closer.Health() }},
+		{"disk", d.diskRole},
+		{"clock", d.clockRole},
+		{"time stamps", d.stampsRole},
+		{"archive", d.archiveRole},
 	}
+}
+
+func (d *daemon) diskRole() (string, error) {
+	free, err := d.freeBytes()
+	switch least := d.cfg.Mail.MinFreeBytes; {
+	case err != nil:
+	case free < least:
+		err = fmt.Errorf("%d MiB are free, less than mail.min_free_bytes: messages are refused", free>>20)
+	case free < 2*least:
+		err = warn("%d MiB are free; below %d (mail.min_free_bytes) messages are refused", free>>20, least>>20)
+	}
+	return fmt.Sprintf("%d MiB free", free>>20), err
+}
+
+func (d *daemon) clockRole() (string, error) {
+	r, err := d.clock.Now()
+	switch {
+	case err != nil:
+	case !traceable(r):
+		err = warn("%v: %s (records are marked: time not traceable)", r.State, r.Reason)
+	case r.State != clock.Synced:
+		err = warn("%v: %s", r.State, r.Reason)
+	}
+	return r.State.String(), err
+}
+
+// stampPatience is for how many intervals stamps may fail before it counts as a
+// failure: records stay unstamped meanwhile, and nothing else stops.
+const stampPatience = 3
+
+func (d *daemon) stampsRole() (string, error) {
+	detail := "none yet"
+	if last, ok := d.stamps.Last(); ok {
+		detail = fmt.Sprintf("latest over %d records", last)
+	}
+	if d.authority != nil {
+		detail += "; embedded authority, not qualified"
+	}
+	t := d.stamper.Trouble()
+	if t == nil {
+		return detail, nil
+	}
+	since := t.Since.UTC().Format(time.RFC3339)
+	if time.Since(t.Since) > stampPatience*d.cfg.TSA.Interval.Duration {
+		return "", fmt.Errorf("no time stamp since %s: %w", since, t.Err)
+	}
+	return "", warn("no time stamp since %s, it is tried again: %v", since, t.Err)
+}
+
+func (d *daemon) archiveRole() (string, error) {
+	if d.cfg.Archive.Automatic {
+		return "days are closed at UTC midnight", d.closer.Health()
+	}
+	return "days are closed by scripta archive close (archive.automatic is false)", d.closer.Health()
 }
 
 // status asks every role.
@@ -107,10 +156,14 @@ func (d *daemon) status() *status {
 	s := &status{Domain: d.cfg.Domain, Log: d.cfg.Origin()}
 	for _, r := range d.roles() {
 		detail, err := r.check()
+		state := stateOK
 		if err != nil {
-			detail = err.Error()
+			state, detail = stateFailed, err.Error()
+			if isWarning(err) {
+				state = stateWarn
+			}
 		}
-		s.Roles = append(s.Roles, role{r.name, err == nil, detail})
+		s.Roles = append(s.Roles, role{r.name, state, detail})
 	}
 	return s
 }
@@ -122,7 +175,7 @@ func runStatus(args []string, stdout, stderr io.Writer) int {
 	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
-	if _, err := config.Load(config.Dir(*dir).Config()); err != nil {
+	if _, err := loadFolder(config.Dir(*dir)); err != nil {
 		return f.failed(err)
 	}
 	c := &controlClient{dir: config.Dir(*dir)}
@@ -131,18 +184,16 @@ func runStatus(args []string, stdout, stderr io.Writer) int {
 		time.Sleep(100 * time.Millisecond)
 	}
 	if errors.Is(err, errStopped) {
-		fmt.Fprintf(stderr, "scripta status: not running; start it with: scripta serve --dir %s\n", *dir)
-		return 1
+		if pid := durable.Holder(config.Dir(*dir).Lock()); pid != 0 {
+			return f.failed(fmt.Errorf("nobody serves %s, but the scripta process %d has it open: it is starting or stopping, or runs another command", *dir, pid))
+		}
+		return f.failed(fmt.Errorf("not running; start it with: scripta serve --dir %s", *dir))
 	} else if err != nil {
 		return f.failed(err)
 	}
 	fmt.Fprintf(stdout, "%s, log %s\n", s.Domain, s.Log)
 	for _, r := range s.Roles {
-		word := "ok"
-		if !r.Healthy {
-			word = "FAILED"
-		}
-		fmt.Fprintf(stdout, "%-6s %-12s %s\n", word, r.Name, r.Detail)
+		fmt.Fprintf(stdout, "%-6s %-12s %s\n", r.State, r.Name, r.Detail)
 	}
 	if !s.healthy() {
 		return 1

@@ -181,7 +181,21 @@ func TestLock(t *testing.T) {
 	if _, err := durable.Lock(name); !errors.Is(err, durable.ErrLocked) {
 		t.Fatalf("second lock: %v", err)
 	}
+	if pid := durable.Holder(name); pid != os.Getpid() {
+		t.Errorf("the holder is %d", pid)
+	}
 	unlock()
+	if pid := durable.Holder(name); pid != 0 {
+		t.Errorf("after unlocking the holder is %d", pid)
+	}
+	for _, text := range []string{"", "x\n", "-1\n", "0\n", "4194305\n", "99999999999999999999999999"} { // PIDs end at 2^22
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if pid := durable.Holder(name); pid != 0 {
+			t.Errorf("%q gives the holder %d", text, pid)
+		}
+	}
 	unlock, err = durable.Lock(name)
 	if err != nil {
 		t.Fatalf("lock after unlocking: %v", err)

@@ -37,7 +37,7 @@ type MonthError struct {
 
 // Error says what the operator can do.
 func (e *MonthError) Error() string {
-	return fmt.Sprintf("the clock says %s but the register's last month is %s: check the clock; if it is right, confirm the month %s", e.Month, e.Last, e.Month)
+	return fmt.Sprintf("the clock jumped: it says %s and the register's last month is %s; set the clock right or, if it is right, run scripta clock confirm --month %[1]s --dir DIR", e.Month, e.Last)
 }
 
 // turnGrace is how long after the turn of a month a transaction that read the
@@ -221,6 +221,23 @@ func (m *Months) Open(month Month) ([32]byte, error) {
 		m.turned = time.Now()
 	}
 	return secret, err
+}
+
+// Check returns the error that Open would return, and makes no secret.
+func (m *Months) Check(month Month) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case !m.hasLast, month == m.last.Next():
+		if m.disposed[month] {
+			return fmt.Errorf("%s: %w", month, ErrDisposed)
+		}
+		return nil
+	case month == m.last, month == m.last-1 && !m.turned.IsZero() && time.Since(m.turned) < turnGrace:
+		_, err := m.load(month)
+		return err
+	}
+	return &MonthError{Month: month, Last: m.last}
 }
 
 // Confirm makes month the last one, whatever the last one was: a person has

@@ -97,18 +97,24 @@ func TestOpenStopsOnAClockThatJumps(t *testing.T) {
 	mustOpen(t, m, november)
 	for _, month := range []Month{0, november - 12, november - 1, november + 2, november + 120, MonthOf(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))} {
 		for _, m := range []*Months{m, reopen(t, dir, master)} {
+			checked := m.Check(month)
 			_, err := m.Open(month)
 			var me *MonthError
-			if !errors.As(err, &me) || me.Month != month || me.Last != november {
-				t.Errorf("%s: %v", month, err)
+			if !errors.As(err, &me) || me.Month != month || me.Last != november || checked == nil || checked.Error() != err.Error() {
+				t.Errorf("%s: %v, %v", month, err, checked)
 			}
 			if _, err := m.Secret(month); !errors.Is(err, ErrNoSecret) {
 				t.Errorf("%s: a refused opening left a secret: %v", month, err)
 			}
 		}
 	}
+	for _, month := range []Month{november, november.Next()} {
+		if err := m.Check(month); err != nil {
+			t.Errorf("%s: %v", month, err)
+		}
+	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
-		t.Errorf("refused openings left files: %v %v", entries, err)
+		t.Errorf("refused or checked openings left files: %v %v", entries, err)
 	}
 }
 

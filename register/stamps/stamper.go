@@ -48,6 +48,8 @@ type Stamper struct {
 
 	Granted, Failed atomic.Uint64 // requests; may be read at any time
 
+	trouble atomic.Pointer[Trouble]
+
 	mu   sync.Mutex // one request at a time; guards what follows
 	day  string
 	used int    // requests of the day
@@ -70,6 +72,30 @@ var (
 func (s *Stamper) Latest(ctx context.Context) (*Stamp, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	st, err := s.latest(ctx)
+	switch before := s.trouble.Load(); {
+	case err == nil:
+		s.trouble.Store(nil)
+	case before != nil:
+		s.trouble.Store(&Trouble{before.Since, err})
+	default:
+		s.trouble.Store(&Trouble{time.Now(), err})
+	}
+	return st, err
+}
+
+// Trouble is why the latest checkpoint is not stamped.
+type Trouble struct {
+	Since time.Time // of the first failure after the last success, on the machine's clock
+	Err   error     // of the last one
+}
+
+// Trouble returns nil after a success and before the first try. It does not wait
+// for a request under way.
+func (s *Stamper) Trouble() *Trouble { return s.trouble.Load() }
+
+// latest is Latest, whose lock it needs.
+func (s *Stamper) latest(ctx context.Context) (*Stamp, error) {
 	log := s.o.Register.Log()
 	last, stamped := s.o.Store.Last()
 	if stamped && log.Size() <= last+s.own {
