@@ -6,6 +6,8 @@ BIN     := bin/scripta
 DIR     ?= run/pec
 DOMAIN  ?= pec.example.it
 BASE    ?= 10000
+# The port base that was asked for by hand: an existing folder keeps its own.
+ASKED_BASE = $(if $(filter command environment,$(origin BASE)),$(BASE))
 # Static analysis, pinned; fetched and cached by the go command.
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -22,12 +24,12 @@ endif
 build:
 	go build -trimpath -o $(BIN) ./cmd/scripta
 
-# Builds, makes a test provider with two mailboxes if there is none, and serves it.
+# Builds, makes a test provider with two mailboxes if there is none, serves it,
+# and prints what to try. Ports taken? rm -r run; make run BASE=23000
 run: build
 	@test -e $(DIR)/scripta.toml || $(BIN) init --dir $(DIR) --domain $(DOMAIN) --provider "Scripta di prova" \
 	  --account mario:segreta --account lucia:segreta --port-base $(BASE)
-	@./deploy/try.sh $(DIR) $(DOMAIN) $(BASE)
-	$(BIN) serve --dir $(DIR)
+	@./deploy/try.sh $(BIN) $(DIR) $(ASKED_BASE)
 
 lint:
 	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$unformatted" || { echo "gofmt -w: $$unformatted"; exit 1; }

@@ -136,7 +136,7 @@ func (r *rig) set(at time.Time) {
 
 func (r *rig) options() Options {
 	return Options{Dir: r.dir, FS: r.fs, Log: r.m, Register: r.m, Stamps: r.m, Signer: r.h.signer, Trust: r.h.trust, Provider: "Esempio PEC",
-		Certificates: []evidence.File{evidence.NewFile("certificates/pec-ca.pem", pemOf(r.h.roots[0])), evidence.NewFile("certificates/tsa-ca.pem", pemOf(r.h.roots[1]))},
+		Certificates: []evidence.File{evidence.NewFile("certificates/ca.pem", pemOf(r.h.roots[0])), evidence.NewFile("certificates/tsa-ca.pem", pemOf(r.h.roots[1]))},
 		Now:          r.now, Logger: slog.New(slog.DiscardHandler)}
 }
 

@@ -50,7 +50,7 @@ func TestTampering(t *testing.T) {
 		nameRecords: "", nameLeaves: "leaves", nameCheckpoint: "checkpoint", nameFrontier: "leaves", nameConsistency: "consistency",
 		stampName(11, "txt"): "time stamp 11", stampName(11, "tsr"): "", stampName(11, "tsq"): "",
 		stampName(15, "txt"): "time stamp 15", stampName(15, "tsr"): "", stampName(15, "tsq"): "",
-		"certificates/pec-ca.pem": "", "certificates/tsa-ca.pem": "",
+		"certificates/ca.pem": "", "certificates/tsa-ca.pem": "",
 		nameIndex: "", nameSignature: "", nameSums: "",
 	}
 	positions := 0

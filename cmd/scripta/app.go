@@ -390,7 +390,7 @@ func (e embedded) RoundTrip(r *http.Request) (*http.Response, error) {
 func (a *app) publicCertificates() ([]evidence.File, error) {
 	var files []evidence.File
 	for _, f := range []struct{ name, path string }{
-		{"log.vkey", a.dir.PublicLogKey()}, {"pec-ca.pem", a.dir.PublicCA()}, {"tsa-ca.pem", a.dir.PublicTSACA()},
+		{"log.vkey", a.dir.PublicLogKey()}, {"ca.pem", a.dir.PublicCA()}, {"tsa-ca.pem", a.dir.PublicTSACA()},
 	} {
 		b, err := os.ReadFile(f.path)
 		if err != nil {

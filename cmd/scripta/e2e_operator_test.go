@@ -125,7 +125,7 @@ func TestStampsFail(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t, []string{"mario"}, func(c *config.Config) {
 		c.TSA.URL, c.TSA.Embedded = "http://127.0.0.1:1/", false
-		c.TSA.Interval = config.Duration{Duration: 5 * time.Second}
+		c.TSA.Interval = config.Duration{Duration: 2 * time.Second}
 		c.TSA.DailyCeiling = 1_000_000
 	})
 	p.start(t)

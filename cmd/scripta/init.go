@@ -60,7 +60,7 @@ func runInit(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "scripta init: %v\n", err)
 		return 1
 	}
-	printMade(stdout, r, cfg)
+	printMade(stdout, r, cfg, calledAs(os.Args[0]))
 	return 0
 }
 
@@ -400,8 +400,17 @@ func syncFolders(root string) error {
 	})
 }
 
+// calledAs is how a person calls the program again: by the path that he wrote,
+// or by its name when it lies where the shell looks.
+func calledAs(arg0 string) string {
+	if strings.ContainsRune(arg0, os.PathSeparator) {
+		return arg0
+	}
+	return "scripta"
+}
+
 // printMade tells what was made and what to do next.
-func printMade(w io.Writer, r initRequest, cfg config.Config) {
+func printMade(w io.Writer, r initRequest, cfg config.Config, program string) {
 	dir := config.Dir(r.dir)
 	a := cfg.Listen.Addresses()
 	boxes := make([]string, 0, len(r.accounts))
@@ -423,8 +432,8 @@ func printMade(w io.Writer, r initRequest, cfg config.Config) {
   per verificare %[5]s (ca.pem, tls-ca.pem, tsa-ca.pem, log.vkey)
   da custodire   %[6]s: senza master.key il registro non si legge più
 Adesso:
-  scripta serve --dir %[2]s
-  scripta status --dir %[2]s
+  %[9]s serve --dir %[2]s
+  %[9]s status --dir %[2]s
   invio SMTPS %[7]s, API https://%[8]s/
 
 Made the test PEC provider %[1]s in %[2]s
@@ -434,8 +443,8 @@ Made the test PEC provider %[1]s in %[2]s
   to verify      %[5]s (ca.pem, tls-ca.pem, tsa-ca.pem, log.vkey)
   keep safe      %[6]s: without master.key the register cannot be read
 Next:
-  scripta serve --dir %[2]s
-  scripta status --dir %[2]s
+  %[9]s serve --dir %[2]s
+  %[9]s status --dir %[2]s
   send by SMTPS %[7]s, API https://%[8]s/
-`, cfg.Domain, r.dir, list, dir.Config(), dir.Public(), dir.Keys(), a.Submissions, a.HTTPS)
+`, cfg.Domain, r.dir, list, dir.Config(), dir.Public(), dir.Keys(), a.Submissions, a.HTTPS, program)
 }

@@ -97,7 +97,7 @@ func TestInitLayout(t *testing.T) {
 			t.Error("a password is printed")
 		}
 	}
-	for _, say := range []string{"SENZA VALORE LEGALE", "no legal value", "scripta serve --dir " + dir, "127.0.0.1:20465", "alice@pec.example.test"} {
+	for _, say := range []string{"SENZA VALORE LEGALE", "no legal value", calledAs(os.Args[0]) + " serve --dir " + dir, "127.0.0.1:20465", "alice@pec.example.test"} {
 		if !strings.Contains(out, say) {
 			t.Errorf("the output does not say %q:\n%s", say, out)
 		}

@@ -64,8 +64,14 @@ func (c *Config) checkListen(wrong func(key, problem, fix string)) {
 	if _, err := netip.ParseAddr(c.Listen.Host); err != nil {
 		wrong("listen.host", "not an IP address", `write an IP address, such as "127.0.0.1", or "0.0.0.0" for all`)
 	}
-	if c.Listen.Incoming != Closed {
-		wrong("listen.incoming", "mail from other providers cannot be verified in this release", `write "off"`)
+	for _, s := range []struct{ key, setting, problem string }{
+		{"listen.incoming", c.Listen.Incoming, "mail from other providers cannot be verified in this release"},
+		{"listen.imaps", c.Listen.IMAPS, "this release does not serve IMAP"},
+		{"listen.pop3s", c.Listen.POP3S, "this release does not serve POP3"},
+	} {
+		if s.setting != Closed {
+			wrong(s.key, s.problem, `write "off"`)
+		}
 	}
 	addresses := c.Listen.Addresses()
 	taken := make(map[string]string)

@@ -42,10 +42,10 @@ type Listen struct {
 	PortBase    int    `toml:"port_base" range:"0..64540" doc:"Added to each well-known port; 0 = the real ports, which need privileges"`
 	Submissions string `toml:"submissions" doc:"Submission over TLS (SMTPS), port_base + 465"`
 	Submission  string `toml:"submission" doc:"Submission with STARTTLS, port_base + 587"`
-	Incoming    string `toml:"incoming" doc:"Mail from other providers, port_base + 25; this release keeps it closed, because it cannot verify them yet"`
-	HTTPS       string `toml:"https" doc:"API, portal and published log, port_base + 443"`
-	IMAPS       string `toml:"imaps" doc:"IMAP over TLS, port_base + 993"`
-	POP3S       string `toml:"pop3s" doc:"POP3 over TLS, port_base + 995"`
+	Incoming    string `toml:"incoming" doc:"Mail from other providers, port_base + 25; \"off\" in this release, which cannot verify it yet"`
+	HTTPS       string `toml:"https" doc:"API and published log, port_base + 443"`
+	IMAPS       string `toml:"imaps" doc:"IMAP over TLS, port_base + 993; \"off\" in this release, which does not serve it: mailboxes are Maildir++ folders"`
+	POP3S       string `toml:"pop3s" doc:"POP3 over TLS, port_base + 995; \"off\" in this release, which does not serve it"`
 	TSA         string `toml:"tsa" doc:"The embedded time-stamp authority (HTTP), port_base + 318"`
 	Metrics     string `toml:"metrics" doc:"Prometheus metrics (HTTP, no authentication: keep it private), port_base + 90"`
 }
@@ -121,6 +121,8 @@ func Default(domain, provider string, portBase int) Config {
 			Host:     "127.0.0.1",
 			PortBase: portBase,
 			Incoming: Closed,
+			IMAPS:    Closed,
+			POP3S:    Closed,
 		},
 		Mail: Mail{
 			MaxMessageBytes:          50 << 20,

@@ -144,6 +144,8 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"bad server":          {head + "clock.servers = ['a b']\n", []string{"f.toml:5:1: clock.servers: \"a b\" is not a server; …"}},
 		"server port":         {head + "clock.servers = ['a:0']\n", []string{"f.toml:5:1: clock.servers: \"a:0\" is not a server; …"}},
 		"incoming":            {head + "[listen]\nincoming = ''\n", []string{`f.toml:6:1: listen.incoming: mail from other providers cannot be verified in this release; … "off"`}},
+		"imaps":               {head + "[listen]\nimaps = ''\n", []string{`f.toml:6:1: listen.imaps: this release does not serve IMAP; … "off"`}},
+		"pop3s":               {head + "[listen]\npop3s = '127.0.0.1:995'\n", []string{`f.toml:6:1: listen.pop3s: this release does not serve POP3; … "off"`}},
 		"host":                {head + "[listen]\nhost = 'localhost'\n", []string{"f.toml:6:1: listen.host: not an IP address; …"}},
 		"address":             {head + "[listen]\nhttps = '443'\n", []string{"f.toml:6:1: listen.https: not an address; … 127.0.0.1:10443"}},
 		"address taken":       {head + "[listen]\nmetrics = '127.0.0.1:10443'\n", []string{"f.toml:6:1: listen.metrics: 127.0.0.1:10443 is taken by listen.https; …"}},
@@ -210,7 +212,7 @@ func TestAddresses(t *testing.T) {
 	l.Submission = "[::1]:2587"
 	want := Addresses{
 		Submissions: "127.0.0.1:10465", Submission: "[::1]:2587", HTTPS: "127.0.0.1:10443",
-		IMAPS: "127.0.0.1:10993", POP3S: "127.0.0.1:10995", TSA: "127.0.0.1:10318",
+		TSA: "127.0.0.1:10318",
 	}
 	if got := l.Addresses(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -30,7 +30,7 @@ func (d Dir) PECKey() string { return d.join("keys", "pec.key") }
 // the root (PEM).
 func (d Dir) PECCertificate() string { return d.join("keys", "pec.pem") }
 
-// TLSKey is the key of SMTPS, HTTPS, IMAPS and POP3S.
+// TLSKey is the key of SMTPS and HTTPS.
 func (d Dir) TLSKey() string { return d.join("keys", "tls.key") }
 
 // TLSCertificate is the TLS certificate, then its intermediates.

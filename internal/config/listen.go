@@ -11,9 +11,9 @@ type Addresses struct {
 	Submissions string // SMTP over TLS, 465
 	Submission  string // SMTP with STARTTLS, 587
 	Incoming    string // SMTP from other providers, 25
-	HTTPS       string // API, portal, published log, 443
-	IMAPS       string // 993
-	POP3S       string // 995
+	HTTPS       string // API, published log, 443
+	IMAPS       string // 993; not served yet
+	POP3S       string // 995; not served yet
 	TSA         string // embedded time-stamp authority, 318
 	Metrics     string // Prometheus, 90
 }

@@ -9,7 +9,7 @@
 //	LEGGIMI.txt                 what it is, and how to check it with openssl and sha256sum
 //	manifest.json               what was asked, by whom it was made, every other file's SHA-256
 //	manifest.json.p7s           the provider's CAdES signature over manifest.json (DER)
-//	certificates/pec-ca.pem …   what the provider publishes; a verifier uses its own copies
+//	certificates/ca.pem …       what the provider publishes; a verifier uses its own copies
 //	checkpoints/SIZE.txt        signed checkpoint of the log (C2SP signed note)
 //	checkpoints/SIZE.tsr        RFC 3161 time stamp over SIZE.txt, when there is one
 //	checkpoints/SIZE.proof      consistency with the checkpoint before it, hashes in hexadecimal

@@ -22,12 +22,13 @@ Questo archivio contiene eventi del registro dei messaggi di posta elettronica
 certificata, le prove che il registro li contiene, le marche temporali e i
 messaggi emessi dal gestore, byte per byte. Si verifica senza rete e senza
 fidarsi del gestore. Servono i certificati e la chiave del registro, ottenuti
-per altra via (non quelli in questo archivio): pec-ca.pem, tsa-ca.pem, log.vkey.
+per altra via (non quelli in questo archivio): ca.pem, tsa-ca.pem, log.vkey.
 
-Con il programma:       scripta verify FILE --trust CARTELLA
-Senza il programma, dopo aver estratto l'archivio:
+Con il programma (la CARTELLA contiene quei tre file):
+  scripta verify FILE --trust CARTELLA
+Senza il programma, dopo aver estratto l'archivio e con quei tre file accanto:
 
-1. integrita' dei file
+1. integrità dei file
      sha256sum -c SHA256SUMS
 2. firma del gestore sull'elenco dei file
      openssl cms -verify -cades -binary -inform DER -in manifest.json.p7s \
@@ -45,6 +46,8 @@ VALORE LEGALE: dipende dall'accreditamento del gestore presso AgID e dalla
 qualifica dei certificati e delle marche temporali. I certificati e le marche
 di prova ("quickstart", "NOT QUALIFIED") non hanno valore legale.
 
+Eventi nell'archivio: %[3]d; ultimo checkpoint di dimensione %[5]d.
+
 ---
 
 EVIDENCE FILE - extract of the legal register of %[1]s (%[2]s)
@@ -52,12 +55,13 @@ EVIDENCE FILE - extract of the legal register of %[1]s (%[2]s)
 This archive holds events of the register of certified e-mail, the proofs that
 the register holds them, time stamps, and the messages that the provider
 issued, byte for byte. It is checked offline, without trusting the provider,
-against certificates and a log key that you got by another way: see the
-commands above, or run: scripta verify FILE --trust FOLDER
+against ca.pem, tsa-ca.pem and log.vkey, which you got by another way and not
+from this archive: see the commands above, or put the three into a folder and
+run: scripta verify FILE --trust FOLDER
 Legal value depends on the provider's accreditation and on qualified
 certificates and time stamps; quickstart artefacts have none.
 
-%[3]d record(s); last checkpoint of size %[5]d.
+Events in this archive: %[3]d; last checkpoint of size %[5]d.
 `, b.Provider, b.Origin, len(b.Records), stamped, last)
 	return s.String()
 }
