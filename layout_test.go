@@ -76,6 +76,34 @@ func TestImportOrder(t *testing.T) {
 	}
 }
 
+// TestNotLinked holds what the program must not contain: Trillian's storages and
+// the servers that it talks to in a cluster, and what only tests use.
+func TestNotLinked(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "./cmd/scripta").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := strings.Fields(string(out))
+	if !contains(deps, "github.com/jackc/pgx/v5/pgconn") { // of the lease: the list is whole
+		t.Error("go list does not find what is linked")
+	}
+	for _, dep := range deps {
+		for _, not := range []string{
+			"github.com/google/trillian/storage/postgresql", "github.com/google/trillian/storage/mysql", "github.com/google/trillian/storage/crdb",
+			"github.com/google/trillian/storage/cloudspanner", "github.com/google/trillian/cmd", "github.com/google/trillian/quota/postgresqlqm",
+			"github.com/jackc/pgx/v5/pgxpool", "scripta/merkle/cluster/clustertest",
+		} {
+			if contains([]string{not}, dep) {
+				t.Errorf("scripta links %s", dep)
+			}
+		}
+		if dep == "github.com/jackc/pgx/v5" {
+			t.Error("scripta links all of pgx, the lease needs pgconn alone")
+		}
+	}
+}
+
 func contains(list []string, s string) bool {
 	for _, x := range list {
 		if x == s || strings.HasPrefix(s, x+"/") {

@@ -2,8 +2,9 @@
 // only grows, whose checkpoints anyone can verify.
 //
 // The engine is Trillian, reached only through trillian.TrillianLogClient: in
-// this process over package badgerlog, so that the same code can stand over a
-// remote Trillian. The tree is a PREORDERED_LOG: the caller gives the indices.
+// this process over package badgerlog, or in a cluster (Options.Cluster) a log
+// server that runs elsewhere. The tree is a PREORDERED_LOG: the caller gives the
+// indices.
 //
 // What it promises:
 //
@@ -35,5 +36,6 @@
 // a witness or by a copy of the checkpoint elsewhere.
 //
 // Subpackages: tiles and checkpoint are the published formats, pure; badgerlog
-// is the storage.
+// is the storage; cluster is the connection to a remote log server, and the lease
+// that says which node may add.
 package merkle

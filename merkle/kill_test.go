@@ -22,7 +22,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(victim); dir != "" {
 		beKilled(dir)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	shared.stop()
+	os.Exit(code)
 }
 
 // victimTB is what helpers need, in a process that runs no tests.

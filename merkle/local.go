@@ -22,6 +22,9 @@ import (
 // databaseDir is the database's folder below Options.Dir.
 const databaseDir = "db"
 
+// treeName is the display name of the log's tree.
+const treeName = "scripta"
+
 // local is the engine in this process: Trillian's server and sequencer over
 // badgerlog.
 type local struct {
@@ -32,17 +35,18 @@ type local struct {
 	sequencer sync.WaitGroup
 }
 
-// openLocal opens the database and lets its sequencer run.
-func openLocal(ctx context.Context, opt Options) (*local, error) {
+// openLocal opens the database in a folder below Options.Dir and lets its
+// sequencer run. name is the tree's display name.
+func openLocal(ctx context.Context, opt Options, dir, name string) (*local, error) {
 	db, err := badgerlog.Open(badgerlog.Options{
-		Dir: filepath.Join(opt.Dir, databaseDir), ReadOnly: opt.ReadOnly,
+		Dir: filepath.Join(opt.Dir, dir), ReadOnly: opt.ReadOnly,
 		Now: opt.Now, Logger: opt.Logger, MinFree: opt.MinFree,
 	})
 	if err != nil {
 		return nil, err
 	}
 	e := &local{db: db, logs: db.LogStorage()}
-	if err := e.begin(ctx, opt); err != nil {
+	if err := e.begin(ctx, opt, name); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	return e, nil
@@ -50,7 +54,7 @@ func openLocal(ctx context.Context, opt Options) (*local, error) {
 
 // begin finds the tree, or makes it: one tree for one folder, whose description
 // is the origin.
-func (e *local) begin(ctx context.Context, opt Options) error {
+func (e *local) begin(ctx context.Context, opt Options, name string) error {
 	trees, err := storage.ListTrees(ctx, e.db.AdminStorage(), true)
 	if err != nil {
 		return fmt.Errorf("couldn't list the trees: %w", err)
@@ -67,7 +71,7 @@ func (e *local) begin(ctx context.Context, opt Options) error {
 	default:
 		e.tree, err = storage.CreateTree(ctx, e.db.AdminStorage(), &trillian.Tree{
 			TreeState: trillian.TreeState_ACTIVE, TreeType: trillian.TreeType_PREORDERED_LOG,
-			DisplayName: "scripta", Description: opt.Origin, MaxRootDuration: durationpb.New(0),
+			DisplayName: name, Description: opt.Origin, MaxRootDuration: durationpb.New(0),
 		})
 		if err != nil {
 			return fmt.Errorf("couldn't make the tree: %w", err)

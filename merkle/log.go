@@ -45,6 +45,9 @@ type Options struct {
 	// missing. Only a person can know that no checkpoint of it was given out
 	// which it contradicts.
 	AdoptWithoutCheckpoint bool
+	// Cluster says that the log is on a Trillian log server that runs elsewhere,
+	// or is copied there; nil keeps it in this process alone.
+	Cluster *Cluster
 	// MinFree is how many bytes must be free on the file system for leaves to be
 	// taken; 512 MiB if 0.
 	MinFree uint64
@@ -73,8 +76,7 @@ type Log struct {
 }
 
 // engine is what a Log needs besides Trillian's client, which has no calls for
-// it. A remote engine would keep it as a projection, made by reading the
-// leaves.
+// it. The remote engine keeps it as a projection, made of the leaves.
 type engine interface {
 	// indexOf finds a leaf in the tree by its identity.
 	indexOf(identity [32]byte) (index uint64, ok bool, err error)
@@ -113,15 +115,33 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 			return nil, fmt.Errorf("couldn't sync what the log's folder is in: %w", err)
 		}
 	}
-	e, err := openLocal(ctx, opt)
-	if err != nil {
+	l := &Log{opt: opt}
+	if err := l.openEngine(ctx); err != nil {
 		return nil, err
 	}
-	l := &Log{opt: opt, engine: e, client: e.client, tree: e.tree.TreeId}
 	if err := l.resume(ctx); err != nil {
-		return nil, errors.Join(err, e.close())
+		return nil, errors.Join(err, l.engine.close())
 	}
 	return l, nil
+}
+
+// openEngine opens the engine that the options ask for.
+func (l *Log) openEngine(ctx context.Context) error {
+	switch {
+	case l.opt.Cluster == nil:
+		e, err := openLocal(ctx, l.opt, databaseDir, treeName)
+		if err != nil {
+			return err
+		}
+		l.engine, l.client, l.tree = e, e.client, e.tree.TreeId
+	default:
+		e, err := openRemote(ctx, l.opt, l.grown)
+		if err != nil {
+			return err
+		}
+		l.engine, l.client, l.tree = e, e.facade(), e.local.tree.TreeId
+	}
+	return nil
 }
 
 // Origin is the log's name.

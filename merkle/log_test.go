@@ -14,8 +14,12 @@ import (
 
 func TestAddAndRead(t *testing.T) {
 	t.Parallel()
+	onEngines(t, testAddAndRead)
+}
+
+func testAddAndRead(t *testing.T, opt Options) {
 	ctx := context.Background()
-	l := open(t, options(t, t.TempDir()))
+	l := open(t, opt)
 	if l.Size() != 0 || l.Checkpoint().Size != 0 || l.Checkpoint().Root != tiles.EmptyRoot() {
 		t.Errorf("a new log has size %d and checkpoint %+v", l.Size(), l.Checkpoint())
 	}
@@ -80,8 +84,12 @@ func same(t *testing.T, index uint64, got Leaf) {
 
 func TestConflicts(t *testing.T) {
 	t.Parallel()
+	onEngines(t, testConflicts)
+}
+
+func testConflicts(t *testing.T, opt Options) {
 	ctx := context.Background()
-	l := open(t, options(t, t.TempDir()))
+	l := open(t, opt)
 	mustAdd(t, l, 0, 10)
 	changed, moved, both := testLeaf(4), testLeaf(3), testLeaf(3)
 	changed.Value = []byte("another")
@@ -123,8 +131,12 @@ func TestConflicts(t *testing.T) {
 
 func TestProofs(t *testing.T) {
 	t.Parallel()
+	onEngines(t, testProofs)
+}
+
+func testProofs(t *testing.T, opt Options) {
 	ctx := context.Background()
-	l := open(t, options(t, t.TempDir()))
+	l := open(t, opt)
 	const size = 1300
 	roots := make([][32]byte, size+1)
 	var f tiles.Frontier
@@ -201,7 +213,11 @@ func TestProofs(t *testing.T) {
 // TestPipelinedAdds begins each call before the last is answered.
 func TestPipelinedAdds(t *testing.T) {
 	t.Parallel()
-	l := open(t, options(t, t.TempDir()))
+	onEngines(t, testPipelinedAdds)
+}
+
+func testPipelinedAdds(t *testing.T, opt Options) {
+	l := open(t, opt)
 	var all sync.WaitGroup
 	const calls, each = 12, 150
 	for i := range uint64(calls) {

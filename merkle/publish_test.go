@@ -20,7 +20,10 @@ import (
 
 func TestPublish(t *testing.T) {
 	t.Parallel()
-	opt := options(t, t.TempDir())
+	onEngines(t, testPublish)
+}
+
+func testPublish(t *testing.T, opt Options) {
 	l := open(t, opt)
 	mustAdd(t, l, 0, 100)
 	if l.Checkpoint().Size != 0 {
@@ -31,7 +34,7 @@ func TestPublish(t *testing.T) {
 		t.Error("published twice at one size")
 	}
 	f := reference(100)
-	if first.Size != 100 || first.Root != f.Root() || first.Origin != testOrigin {
+	if first.Size != 100 || first.Root != f.Root() || first.Origin != opt.Origin {
 		t.Errorf("published %+v", first)
 	}
 	file := filepath.Join(opt.Dir, CheckpointFile)
@@ -281,8 +284,11 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
+	onEngines(t, testReadOnly)
+}
+
+func testReadOnly(t *testing.T, opt Options) {
 	ctx := context.Background()
-	opt := options(t, t.TempDir())
 	l := open(t, opt)
 	mustAdd(t, l, 0, 300)
 	closeLog(t, l)
@@ -311,8 +317,12 @@ func TestReadOnly(t *testing.T) {
 
 func TestUseAfterClose(t *testing.T) {
 	t.Parallel()
+	onEngines(t, testUseAfterClose)
+}
+
+func testUseAfterClose(t *testing.T, opt Options) {
 	ctx := context.Background()
-	l := open(t, options(t, t.TempDir()))
+	l := open(t, opt)
 	mustAdd(t, l, 0, 1)
 	closeLog(t, l)
 	for what, do := range map[string]func() error{

@@ -252,6 +252,16 @@ func (db *DB) enterFor(tree int64) error {
 
 func (db *DB) leave() { db.users.Done() }
 
+// Writable returns why leaves would be refused now: ErrReadOnly, ErrDiskFull,
+// ErrFatal, ErrClosed, or nil.
+func (db *DB) Writable() error {
+	if err := db.enterToWrite(); err != nil {
+		return err
+	}
+	db.leave()
+	return nil
+}
+
 // enterToWrite is enter for who wants to change something.
 func (db *DB) enterToWrite() error {
 	if db.opt.ReadOnly {
