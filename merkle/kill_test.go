@@ -97,9 +97,8 @@ func beKilled(dir string) {
 // TestKilled kills a process under load, round after round, and holds each time
 // that every leaf it was answered for is in the log once, at its index; that the
 // root follows from the leaves; and that every published checkpoint is of this
-// history.
+// history. Not parallel: see TestFsck.
 func TestKilled(t *testing.T) {
-	t.Parallel()
 	rounds := 10
 	if testing.Short() {
 		rounds = 2

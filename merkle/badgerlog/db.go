@@ -11,6 +11,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
+
+	"scripta/internal/badgerfile"
 )
 
 // Options of a database.
@@ -43,6 +45,9 @@ const (
 	maxBatchBytes = 4 << 20
 	// maxQueueBytes bounds the records that wait in memory.
 	maxQueueBytes = 64 << 20
+	// maxChecked bounds the bytes of tables, the newest first, that opening reads
+	// whole: some seconds. The others are for the scrub.
+	maxChecked = 4 << 30
 	// recordOverhead is about what a leaf adds to a transaction over its record.
 	recordOverhead = 160
 )
@@ -80,9 +85,10 @@ type DB struct {
 	beforeCommit func() error
 }
 
-// Open opens the database in a folder, or makes an empty one, and checks every
-// tree in it. The errors are ErrFormat, CorruptError, or those of Badger: among
-// them that another process has it open.
+// Open opens the database in a folder, or makes an empty one, and checks its
+// files and every tree in it. The errors are ErrFormat, ErrCorrupt (a
+// badgerfile.DamageError or a CorruptError), or those of Badger: among them that
+// another process has it open.
 func Open(opt Options) (*DB, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -98,6 +104,12 @@ func Open(opt Options) (*DB, error) {
 	}
 	if opt.CachedTiles == 0 {
 		opt.CachedTiles = 1024
+	}
+	// What Badger would make of damage is worse than not to open.
+	if err := badgerfile.Check(opt.Dir, badgerfile.Options{Most: maxChecked, WAL: true}); errors.Is(err, badgerfile.ErrDamaged) {
+		return nil, fmt.Errorf("%w: %w; nothing was changed: restore a backup of the log and compare it with the last published checkpoint", ErrCorrupt, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("couldn't check the log database %s: %w", opt.Dir, err)
 	}
 	// Managed: this package gives the versions. A read then takes the last
 	// durable one, where Badger's own would wait for the commit under way.
@@ -165,8 +177,10 @@ func (db *DB) start() error {
 // newRead returns a read transaction on what is durable.
 func (db *DB) newRead() *badger.Txn { return db.badger.NewTransactionAt(db.readable.Load(), false) }
 
-// read returns a copy of the value under key, nil if there is none.
-func read(txn *badger.Txn, key []byte) ([]byte, error) {
+// read returns a copy of the value under key, nil if there is none. The error is
+// ErrCorrupt if Badger panics: it trusts what it reads of a damaged block.
+func read(txn *badger.Txn, key []byte) (value []byte, err error) {
+	defer recovered(&err)
 	item, err := txn.Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return nil, nil
@@ -175,6 +189,14 @@ func read(txn *badger.Txn, key []byte) ([]byte, error) {
 		return nil, err
 	}
 	return item.ValueCopy(nil)
+}
+
+// recovered turns a panic within Badger into an error. Deferred, around reads
+// alone.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: badger panicked: %v", ErrCorrupt, p)
+	}
 }
 
 // commit makes a transaction durable. An error is fatal: the writes may be in

@@ -156,7 +156,8 @@ func (t *readTX) GetLeavesByRange(_ context.Context, start, count int64) ([]*tri
 
 // iterate calls add with the records of n leaves in order, until their size is
 // enough.
-func (t *readTX) iterate(start, n uint64, size *int, add func([]byte) error) error {
+func (t *readTX) iterate(start, n uint64, size *int, add func([]byte) error) (err error) {
+	defer recovered(&err)
 	opt := badger.DefaultIteratorOptions
 	opt.PrefetchValues = false // values stand beside their keys
 	opt.Prefix = appendKey(nil, kindLeaf, t.log.tree)

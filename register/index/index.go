@@ -26,6 +26,9 @@ import (
 	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"scripta/internal/badgerfile"
 )
 
 // Token is the keyed hash under which a value is found.
@@ -75,6 +78,10 @@ type DB struct {
 // error, which would kill the process.
 const reserve = 16 << 20
 
+// maxChecked bounds the bytes of tables, the newest first, that opening reads
+// whole. Badger passes damage over: what it does not find is not found.
+const maxChecked = 4 << 30
+
 // room returns an error that wraps [syscall.ENOSPC] when there is no room.
 func (d *DB) room() error {
 	var st syscall.Statfs_t
@@ -89,8 +96,12 @@ func (d *DB) room() error {
 
 // Open opens the index in dir, or makes an empty one.
 func Open(dir string, log *slog.Logger) (*DB, error) {
+	if err := badgerfile.Check(dir, badgerfile.Options{Most: maxChecked}); err != nil {
+		return nil, fmt.Errorf("couldn't open the index in %s (delete the folder: it is made again from the log and the receipts): %w", dir, err)
+	}
 	opt := badger.DefaultOptions(dir).WithLogger(logger{log}).WithMemTableSize(16 << 20).WithNumMemtables(3).
-		WithValueLogFileSize(64 << 20).WithBlockCacheSize(32 << 20).WithDetectConflicts(false).WithMetricsEnabled(false)
+		WithValueLogFileSize(64 << 20).WithBlockCacheSize(32 << 20).WithDetectConflicts(false).WithMetricsEnabled(false).
+		WithChecksumVerificationMode(options.OnBlockRead)
 	db, err := badger.Open(opt)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open the index in %s (it can be deleted: it is made again from the log): %w", dir, err)
