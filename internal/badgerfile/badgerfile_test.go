@@ -23,7 +23,7 @@ func database(t testing.TB, inOrder bool, compression ...options.CompressionType
 	t.Helper()
 	dir := t.TempDir()
 	db, err := badger.OpenManaged(badger.DefaultOptions(dir).WithSyncWrites(true).WithDetectConflicts(false).WithCompression(append(compression, options.None)[0]).
-		WithBlockCacheSize(int64(len(compression))<<20).WithValueThreshold(1 << 20).WithValueLogFileSize(1 << 20).WithMemTableSize(8 << 20).WithLogger(nil))
+		WithBlockCacheSize(int64(len(compression)) << 20).WithValueThreshold(1 << 20).WithValueLogFileSize(1 << 20).WithMemTableSize(8 << 20).WithLogger(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
