@@ -20,9 +20,12 @@ import (
 	"scripta/register/record"
 )
 
-// Authenticator checks a password (mta/mailbox).
+// Authenticator knows the accounts (mta/mailbox).
 type Authenticator interface {
 	Verify(ctx context.Context, login, password string) (bool, error)
+	Has(login string) bool
+	// MayLogin says of an account that logged in before whether it still may.
+	MayLogin(login string) bool
 }
 
 // AccessPoint is the SMTP backend by which authenticated users hand messages in
@@ -113,8 +116,11 @@ func (s *session) authenticate(username, password string) error {
 	if !ok {
 		s.failures++
 		s.point.pipeline.metrics.AuthFailures.Add(1)
-		s.log.Info("authentication failed")
-		s.log.Debug("authentication failed", "login", username)
+		account := strings.ToLower(username)
+		if !s.point.auth.Has(account) {
+			account = "" // it may be a password in the wrong place
+		}
+		s.log.Info("authentication failed", "account", account)
 		return replyAuthFailed
 	}
 	user := strings.ToLower(username)
@@ -153,7 +159,7 @@ func (s *session) Logout() error {
 // Mail implements [smtp.Session].
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	switch {
-	case s.user == "":
+	case s.user == "", !s.point.auth.MayLogin(s.user): // suspended or closed since
 		return s.refused(replyAuthRequired)
 	case !pec.SameAddress(from, s.user):
 		return s.refused(replyNotOwner)
@@ -225,10 +231,17 @@ func (s *session) data(r io.Reader) error {
 		}
 		return err
 	})
-	if err == nil {
-		s.log.Info("message accepted", "tx", sub.id, "size", sub.Facts.Size, "recipients", len(s.rcpt), "refusals", len(sub.Reasons))
+	if err != nil {
+		return err
 	}
-	return err
+	log := s.log.With("tx", sub.id, "size", sub.Facts.Size, "recipients", len(s.rcpt))
+	if len(sub.Reasons) == 0 {
+		log.Info("message accepted")
+		return nil
+	}
+	log.Info("message not accepted: its author gets the notice", "reasons", len(sub.Reasons))
+	log.Debug("why a message is not accepted", "reasons", joinReasons(sub.Reasons)) // with addresses
+	return nil
 }
 
 // peer describes the connection for the record.

@@ -255,9 +255,10 @@ var (
 	mailboxFull = mailbox.ErrMailboxFull
 )
 
-// admits says whether a mailbox exists and has room.
+// admits says whether a mailbox exists, is not closed and has room. Receipts are
+// put into a closed mailbox nevertheless: they answer what its holder sent before.
 func (p *Pipeline) admits(address string, size int64) error {
-	if !p.boxes.Exists(address) {
+	if !p.boxes.Exists(address) || p.closed(address) {
 		return noMailbox
 	}
 	if err := p.boxes.CheckQuota(address, size); errors.Is(err, mailboxFull) {

@@ -38,6 +38,7 @@ type Options struct {
 	Spool         *spool.Spool
 	Jobs          []*spool.Job // unfinished, as spool.Open returned them
 	Boxes         *mailbox.Store
+	Closed        func(address string) bool // mailboxes that take no envelope any more; nil: none
 	Index         *providers.Index
 	Composer      *pec.Composer
 	Roots         *x509.CertPool // of the providers' signing certificates
@@ -55,6 +56,7 @@ type Pipeline struct {
 	register *register.Register
 	spool    *spool.Spool
 	boxes    *mailbox.Store
+	closed   func(address string) bool
 	index    *providers.Index
 	composer *pec.Composer
 	roots    *x509.CertPool
@@ -97,7 +99,10 @@ const tasksWaiting = 64
 // those whose message was never acknowledged are dropped, the others will be run
 // again by Start. Nobody may read the mailboxes before it returns.
 func Open(ctx context.Context, o Options) (*Pipeline, error) {
-	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, index: o.Index, composer: o.Composer, roots: o.Roots,
+	if o.Closed == nil {
+		o.Closed = func(string) bool { return false }
+	}
+	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
 		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, log: o.Logger,
 		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))

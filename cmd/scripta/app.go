@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -62,6 +63,10 @@ type app struct {
 	serving   atomic.Bool    // the embedded authority is listening
 	extractor *extract.Extractor
 	closer    *archive.Closer
+
+	// changing is held for the whole of a change of accounts: what was checked
+	// still holds when it is recorded and done.
+	changing sync.Mutex
 
 	closers []func() error // in the order of opening
 }

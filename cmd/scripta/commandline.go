@@ -139,7 +139,7 @@ func (f *flags) help() {
 			value = " " + value
 		}
 		fmt.Fprintf(f.stdout, "  --%s%s\n        %s", x.Name, value, text)
-		if x.DefValue != "" && x.DefValue != "false" && x.DefValue != "0" && x.DefValue != "0s" {
+		if x.DefValue != "" && x.DefValue != "false" && x.DefValue != "0" && x.DefValue != "0s" && x.DefValue != "-1" {
 			fmt.Fprintf(f.stdout, " (default %s)", x.DefValue)
 		}
 		fmt.Fprintln(f.stdout)

@@ -30,6 +30,8 @@ type operations interface {
 	CloseDays(ctx context.Context) ([]string, error)
 	// ConfirmMonth admits the month that the clock shows, on a person's word.
 	ConfirmMonth(ctx context.Context, month keys.Month) error
+	// ChangeAccounts adds or changes accounts, each with its record.
+	ChangeAccounts(ctx context.Context, c accountChange) error
 }
 
 // Extract implements operations.
@@ -87,6 +89,16 @@ func (d *daemon) controlHandler() http.Handler {
 		err := json.NewDecoder(io.LimitReader(r.Body, 1<<10)).Decode(&month)
 		if err == nil {
 			err = d.ConfirmMonth(r.Context(), month)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		}
+	})
+	m.HandleFunc("POST /accounts", func(w http.ResponseWriter, r *http.Request) {
+		var c accountChange
+		err := json.NewDecoder(io.LimitReader(r.Body, 64<<20)).Decode(&c)
+		if err == nil {
+			err = d.ChangeAccounts(r.Context(), c)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)

@@ -374,19 +374,19 @@ func makeMailboxes(ctx context.Context, dir config.Dir, r initRequest, cfg confi
 	if err != nil {
 		return err
 	}
+	all := make([]mailbox.NewAccount, 0, len(r.accounts))
 	for _, a := range r.accounts {
-		address := a.local + "@" + cfg.Domain
-		if err := store.Create(address, cfg.Mail.DefaultQuotaBytes); err != nil {
+		n := mailbox.NewAccount{Address: a.local + "@" + cfg.Domain, Password: a.password, Quota: cfg.Mail.DefaultQuotaBytes}
+		if err := store.Create(n.Address, n.Quota); err != nil {
 			return err
 		}
-		if err := accounts.Add(ctx, address, a.password, cfg.Mail.DefaultQuotaBytes); err != nil {
-			if ctx.Err() != nil {
-				return errInterrupted
-			}
-			return err
-		}
+		all = append(all, n)
 	}
-	return nil
+	err = accounts.AddAll(ctx, all, nil)
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	return err
 }
 
 // syncFolders makes the names in every folder under root durable; the files

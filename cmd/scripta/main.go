@@ -13,6 +13,7 @@ func commands() []command {
 		{name: "init", about: "make a provider's folder: configuration, keys, accounts", run: runInit},
 		{name: "serve", about: "run the provider", run: runServe},
 		{name: "status", about: "tell whether it runs and every role is healthy", run: runStatus},
+		{name: "account", about: "add, suspend and close mailboxes, change passwords", sub: accountCommands()},
 		{name: "extract", about: "write an evidence file of a mailbox or a message", run: runExtract},
 		{name: "verify", about: "check an evidence file, offline", run: runVerify},
 		{name: "log", about: "check the whole log and register", sub: logCommands()},

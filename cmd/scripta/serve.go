@@ -148,7 +148,7 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 		return err
 	}
 	d.spoolClose = sp.Close
-	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Index: d.index, Composer: d.composer,
+	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: d.index, Composer: d.composer,
 		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {

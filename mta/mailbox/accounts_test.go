@@ -99,7 +99,7 @@ func TestAccountsLife(t *testing.T) {
 	verify(t, a, login, "secret", false)
 	b := openAccounts(t, AccountsOptions{File: a.name})
 	verify(t, b, login, "secret", false)
-	want := []Account{{login, 2000, true}, {"zoe@b.it", 0, false}}
+	want := []Account{{Address: login, Quota: 2000, Disabled: true}, {Address: "zoe@b.it"}}
 	if got := b.List(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("list %v, want %v", got, want)
 	}
@@ -118,6 +118,84 @@ func TestAccountsLife(t *testing.T) {
 	}
 	if st, err := os.Stat(a.name); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+}
+
+// A closed account stays closed: it lets nobody in, and its address is given to
+// nobody.
+func TestClosedAccount(t *testing.T) {
+	t.Parallel()
+	a := openAccounts(t, AccountsOptions{})
+	add(t, a, login, "secret")
+	verify(t, a, login, "secret", true)
+	at := time.Date(2026, 11, 23, 11, 0, 0, 5e8, time.FixedZone("", 3600))
+	if err := a.Close("Anna@B.it", at); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []*Accounts{a, openAccounts(t, AccountsOptions{File: a.name})} {
+		verify(t, a, login, "secret", false)
+		if !a.Closed("ANNA@b.it") || a.MayLogin(login) || a.Closed("zoe@b.it") || a.MayLogin("zoe@b.it") {
+			t.Error("not closed, or another one is")
+		}
+		got, err := a.Get("ANNA@b.it")
+		if err != nil || got != (Account{Address: login, Disabled: true, Closed: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		for what, err := range map[string]error{"add": a.Add(t.Context(), login, "x", 0), "password": a.SetPassword(t.Context(), login, "x"),
+			"enable": a.Disable(login, false), "close": a.Close(login, at)} {
+			if !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "2026-11-23") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	if _, err := a.Get("zoe@b.it"); !errors.Is(err, ErrNoAccount) {
+		t.Error(err)
+	}
+}
+
+// Many accounts are one write of the file, or none of them is there.
+func TestAddAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fsys, err := faultfs.New(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := openAccounts(t, AccountsOptions{File: filepath.Join(dir, "accounts"), Create: true, FS: fsys})
+	all := make([]NewAccount, 500)
+	for i := range all {
+		all[i] = NewAccount{fmt.Sprintf("User%d@b.it", i), "p", int64(i)}
+	}
+	before := len(fsys.Calls())
+	if err := a.AddAll(t.Context(), all, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(fsys.Calls()) - before; n > 20 {
+		t.Errorf("%d calls to the disk for %d accounts", n, len(all))
+	}
+	b := openAccounts(t, AccountsOptions{File: a.name})
+	if n := len(b.List()); n != len(all) {
+		t.Errorf("%d accounts", n)
+	}
+	verify(t, b, "user499@b.it", "p", true)
+	for name, more := range map[string][]NewAccount{
+		"exists":   {{"new@b.it", "p", 0}, {"user7@b.it", "p", 0}},
+		"twice":    {{"new@b.it", "p", 0}, {"NEW@b.it", "p", 0}},
+		"password": {{"new@b.it", "p", 0}, {"new2@b.it", "", 0}},
+		"reserved": {{"new@b.it", "p", 0}, {"abuse@b.it", "p", 0}},
+	} {
+		if err := a.AddAll(t.Context(), more, nil); err == nil || a.Has("new@b.it") {
+			t.Errorf("%s: %v, some were added: %v", name, err, a.Has("new@b.it"))
+		}
+	}
+	stop := errors.New("stop")
+	if err := a.AddAll(t.Context(), []NewAccount{{"new@b.it", "p", 0}}, func() error { return stop }); !errors.Is(err, stop) || a.Has("new@b.it") {
+		t.Errorf("%v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.AddAll(ended, []NewAccount{{"new@b.it", "p", 0}}, nil); !errors.Is(err, context.Canceled) || a.Has("new@b.it") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -183,6 +261,9 @@ func TestAccountsFileErrors(t *testing.T) {
 		"quota in units":    strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "userdb_quota_rule=*:storage=1G",
 		"quota no number":   strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "userdb_quota_rule=*:bytes=1G",
 		"quota negative":    strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "userdb_quota_rule=*:bytes=-1",
+		"closed some day":   strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "scripta_closed=yesterday",
+		"closed elsewhere":  strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "scripta_closed=2026-11-23T10:00:00+01:00",
+		"closed never":      strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "scripta_closed=0001-01-01T00:00:00Z",
 		"twice":             "A@B.it:{ARGON2ID}" + someHash,
 		"leading space":     " c@b.it:{ARGON2ID}" + someHash,
 		"comment too late ": "c@b.it # comment",
@@ -232,15 +313,22 @@ func TestAccountsSurviveFailedChanges(t *testing.T) {
 		err = b.SetPassword(t.Context(), login, "new")
 		verify(t, b, login, "old", err != nil)
 		verify(t, b, login, "new", err == nil)
+		added := b.AddAll(t.Context(), []NewAccount{{"c@b.it", "c", 0}, {"d@b.it", "d", 0}}, nil)
+		closed := b.Close("c@b.it", time.Now())
 		crashed := fsys.Crashed()
 		if err := fsys.PowerLoss(); err != nil {
 			t.Fatal(err)
 		}
-		c := openAccounts(t, AccountsOptions{File: name})
-		verify(t, c, login, "old", err != nil)
-		verify(t, c, login, "new", err == nil)
+		for _, x := range []*Accounts{b, openAccounts(t, AccountsOptions{File: name})} {
+			verify(t, x, login, "old", err != nil)
+			verify(t, x, login, "new", err == nil)
+			verify(t, x, "d@b.it", "d", added == nil)
+			if x.Has("c@b.it") != (added == nil) || x.Has("d@b.it") != (added == nil) || x.Closed("c@b.it") != (closed == nil) {
+				t.Errorf("call %d: added %v, closed %v; the file holds %v", n, added, closed, x.List())
+			}
+		}
 		if !crashed {
-			if err != nil || n < 5 {
+			if err := errors.Join(err, added, closed); err != nil || n < 15 {
 				t.Errorf("%d calls, %v", n, err)
 			}
 			break
@@ -419,6 +507,7 @@ func TestAccountsConcurrently(t *testing.T) {
 func FuzzAccount(f *testing.F) {
 	f.Add("a@b.it:{ARGON2ID}" + someHash + "::::::userdb_quota_rule=*:bytes=5 x=y:z")
 	f.Add("a@b.it:!{ARGON2ID}" + someHash + ":1:2:3:4:5")
+	f.Add("a@b.it:!{ARGON2ID}" + someHash + "::::::scripta_closed=2026-11-23T10:00:00Z userdb_quota_rule=*:bytes=5")
 	f.Add("a@b.it:{ARGON2ID}$argon2id$v=19$m=1048576,t=4,p=16$c2FsdHNhbHQ$AAECAwQFBgcICQoLDA0ODw")
 	f.Fuzz(func(t *testing.T, line string) {
 		a, err := parseAccount(line)
@@ -429,7 +518,7 @@ func FuzzAccount(f *testing.F) {
 			t.Fatalf("cost %+v", a.hash.cost)
 		}
 		b, err := parseAccount(a.String())
-		if err != nil || b.String() != a.String() || b.disabled != a.disabled || b.quota != a.quota || b.address != a.address {
+		if err != nil || b.String() != a.String() || b.disabled != a.disabled || b.quota != a.quota || b.closed != a.closed || b.address != a.address {
 			t.Fatalf("%q is read back as %q, %v", a, b, err)
 		}
 	})

@@ -3,9 +3,11 @@ package mailbox
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // account is one line of the passwd file.
@@ -13,17 +15,35 @@ type account struct {
 	address  string
 	hash     hash
 	disabled bool
-	quota    int64 // bytes; 0 for none
+	quota    int64     // bytes; 0 for none
+	closed   time.Time // in seconds; zero: not closed
 	// middle and extra are what Dovecot may find there and we do not use:
 	// uid, gid, gecos, home and shell; extra fields other than the quota.
 	middle [5]string
 	extra  []string
 }
 
+// open returns ErrClosed unless the account is open.
+func (a *account) open() error {
+	if !a.closed.IsZero() {
+		return fmt.Errorf("%w on %s", ErrClosed, a.closed.Format(time.DateOnly))
+	}
+	return nil
+}
+
+func (a *account) mayLogin() bool { return !a.disabled && a.closed.IsZero() }
+
+func (a *account) told() Account {
+	return Account{Address: a.address, Quota: a.quota, Disabled: a.disabled, Closed: a.closed}
+}
+
 const (
 	scheme     = "{ARGON2ID}"
 	quotaField = "userdb_quota_rule="
 	quotaRule  = "*:bytes="
+	// closedField is ours. Dovecot passes over it, and the "!" before the
+	// password keeps it from letting anybody in.
+	closedField = "scripta_closed="
 )
 
 // String is the line, without its end:
@@ -31,7 +51,8 @@ const (
 //	user@domain:{ARGON2ID}$argon2id$…::::::userdb_quota_rule=*:bytes=N
 //
 // A disabled account has a "!" before its password, as passwd -l puts it, which
-// no password matches, with Dovecot neither.
+// no password matches, with Dovecot neither; a closed one also has a field
+// "scripta_closed=" with the time.
 func (a *account) String() string {
 	var b strings.Builder
 	b.WriteString(a.address)
@@ -47,6 +68,9 @@ func (a *account) String() string {
 	}
 	b.WriteByte(':')
 	extra := a.extra
+	if !a.closed.IsZero() {
+		extra = append(slices.Clone(extra), closedField+a.closed.Format(time.RFC3339))
+	}
 	if a.quota > 0 {
 		extra = append(slices.Clone(extra), quotaField+quotaRule+strconv.FormatInt(a.quota, 10))
 	}
@@ -80,6 +104,14 @@ func parseAccount(line string) (*account, error) {
 		return &a, nil
 	}
 	for field := range strings.FieldsSeq(fields[7]) {
+		if at, ok := strings.CutPrefix(field, closedField); ok {
+			a.closed, err = time.Parse(time.RFC3339, at)
+			if err != nil || a.closed.IsZero() || a.closed.UTC().Format(time.RFC3339) != at {
+				return nil, errors.New("the closing is not " + closedField + "2026-11-23T10:00:00Z")
+			}
+			a.closed = a.closed.UTC()
+			continue
+		}
 		rule, ok := strings.CutPrefix(field, quotaField)
 		if !ok {
 			a.extra = append(a.extra, field)
@@ -162,6 +194,28 @@ func (f *passwdFile) with(address string, a *account) *passwdFile {
 		if line.account != nil {
 			g.accounts[line.account.address] = line.account
 		}
+	}
+	return g
+}
+
+// free returns why an address cannot be given to a new account.
+func (f *passwdFile) free(address string) error {
+	x := f.accounts[address]
+	if x == nil {
+		return nil
+	}
+	if err := x.open(); err != nil {
+		return fmt.Errorf("%w: its address is never given again", err)
+	}
+	return ErrAccountExists
+}
+
+// plus returns a file with new accounts at the end, which were free.
+func (f *passwdFile) plus(all []*account) *passwdFile {
+	g := &passwdFile{lines: slices.Clone(f.lines), accounts: maps.Clone(f.accounts)}
+	for _, x := range all {
+		g.lines = append(g.lines, passwdLine{account: x})
+		g.accounts[x.address] = x
 	}
 	return g
 }

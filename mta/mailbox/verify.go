@@ -54,13 +54,13 @@ func (v *verifier) init(now func() time.Time, cost Cost) error {
 // Verify tells whether password is that of the account login, a full address in
 // any case. At most two Argon2id computations run at a time; the context ends the
 // wait for them, and its error is the only one there is. An account that does not
-// exist or is disabled costs as much as a wrong password.
+// exist or is disabled or closed costs as much as a wrong password.
 func (a *Accounts) Verify(ctx context.Context, login, password string) (bool, error) {
 	login = lower(login)
 	x := a.find(login)
 	h, possible := a.dummy, false
 	if x != nil {
-		h, possible = x.hash, !x.disabled
+		h, possible = x.hash, x.mayLogin()
 	}
 	if password == "" || len(password) > MaxPassword {
 		password, possible = "", false

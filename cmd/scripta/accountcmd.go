@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"scripta/internal/config"
+	"scripta/mta/mailbox"
+)
+
+const accountAddUsage = `usage: scripta account add --dir DIR --mailbox ADDRESS [--password-file FILE] [--quota BYTES]
+       scripta account add --dir DIR --accounts-file FILE [--quota BYTES]
+
+Makes a mailbox and its account, or many: all of them or none. Works beside a
+running provider, too. Without --password-file the password is asked for.
+
+`
+
+const accountPasswordUsage = `usage: scripta account password --dir DIR --mailbox ADDRESS [--password-file FILE]
+
+Changes a mailbox's password; the old one is refused at once. Without
+--password-file the password is asked for.
+
+`
+
+const accountSuspendUsage = `usage: scripta account suspend --dir DIR --mailbox ADDRESS [--lift]
+
+Keeps a mailbox's holder from logging in and sending; mail still comes in. With
+--lift he may again, with the password that he had.
+
+`
+
+const accountCloseUsage = `usage: scripta account close --dir DIR --mailbox ADDRESS --yes
+
+Closes a mailbox for ever: nobody logs in, mail to it is answered with a
+non-delivery notice, and the address is never given again. What is in it stays
+on the disk, and what the register knows of it stays in the register.
+
+`
+
+const accountListUsage = `usage: scripta account list --dir DIR
+
+Lists the mailboxes that have an account: address, state, quota.
+
+`
+
+func accountCommands() []command {
+	return []command{
+		{name: "add", about: "make a mailbox and its account, or many", run: runAccountAdd},
+		{name: "password", about: "change a password", run: runAccountPassword},
+		{name: "suspend", about: "keep a holder from logging in, or let him again", run: runAccountSuspend},
+		{name: "close", about: "close a mailbox for ever", run: runAccountClose},
+		{name: "list", about: "list the mailboxes", run: runAccountList},
+	}
+}
+
+// accountFlags are those of a command about one mailbox.
+type accountFlags struct {
+	*flags
+	dir, mailbox *string
+}
+
+func newAccountFlags(name, usage string, stdout, stderr io.Writer) *accountFlags {
+	f := newFlags("account "+name, usage, stdout, stderr)
+	return &accountFlags{f, f.folder(), f.String("mailbox", "", "the mailbox `ADDRESS`")}
+}
+
+func (f *accountFlags) passwordFile() *string {
+	return f.String("password-file", "", "`FILE` with the password in its first line; - is the standard input")
+}
+
+// change has a folder's accounts changed.
+func (f *accountFlags) change(c accountChange, done string) int {
+	err := withOperations(config.Dir(*f.dir), commandLogger(f.stderr), func(ctx context.Context, o operations) error {
+		return o.ChangeAccounts(ctx, c)
+	})
+	if err != nil {
+		return f.failed(err)
+	}
+	fmt.Fprintln(f.stdout, done)
+	return 0
+}
+
+func runAccountAdd(args []string, stdout, stderr io.Writer) int {
+	f := newAccountFlags("add", accountAddUsage, stdout, stderr)
+	passwordFile := f.passwordFile()
+	many := f.String("accounts-file", "", "`FILE` with one USER:PASSWORD a line, USER without @ and domain; empty lines and lines that begin with # are skipped")
+	quota := f.Int64("quota", -1, "quota in `BYTES`, 0 for none (default mail.default_quota_bytes)")
+	if code, ok := f.parse(args, f.dir); !ok {
+		return code
+	}
+	if (*f.mailbox == "") == (*many == "") {
+		return f.wrong("one of --mailbox and --accounts-file is needed")
+	}
+	cfg, err := loadFolder(config.Dir(*f.dir))
+	if err != nil {
+		return f.failed(err)
+	}
+	if *quota < 0 {
+		*quota = cfg.Mail.DefaultQuotaBytes
+	}
+	c := accountChange{Action: accountAdd}
+	done := *f.mailbox + " is there"
+	if *many != "" {
+		all, err := readAccounts(*many)
+		if err != nil {
+			return f.failed(err)
+		}
+		for _, x := range all {
+			c.Accounts = append(c.Accounts, mailbox.NewAccount{Address: x.local + "@" + cfg.Domain, Password: x.password, Quota: *quota})
+		}
+		done = fmt.Sprintf("%d mailboxes are there", len(all))
+	} else {
+		password, err := newPassword(*passwordFile, stderr)
+		if err != nil {
+			return f.failed(err)
+		}
+		c.Accounts = []mailbox.NewAccount{{Address: *f.mailbox, Password: password, Quota: *quota}}
+	}
+	return f.change(c, done)
+}
+
+func runAccountPassword(args []string, stdout, stderr io.Writer) int {
+	f := newAccountFlags("password", accountPasswordUsage, stdout, stderr)
+	passwordFile := f.passwordFile()
+	if code, ok := f.parseMailbox(args); !ok {
+		return code
+	}
+	if _, err := loadFolder(config.Dir(*f.dir)); err != nil {
+		return f.failed(err)
+	}
+	password, err := newPassword(*passwordFile, stderr)
+	if err != nil {
+		return f.failed(err)
+	}
+	return f.change(accountChange{Action: accountPassword, Accounts: []mailbox.NewAccount{{Address: *f.mailbox, Password: password}}},
+		*f.mailbox+" has a new password")
+}
+
+func runAccountSuspend(args []string, stdout, stderr io.Writer) int {
+	f := newAccountFlags("suspend", accountSuspendUsage, stdout, stderr)
+	lift := f.Bool("lift", false, "let the holder log in again")
+	if code, ok := f.parseMailbox(args); !ok {
+		return code
+	}
+	action, done := accountSuspend, " is suspended: its holder cannot log in, mail still comes in"
+	if *lift {
+		action, done = accountResume, " is not suspended any more"
+	}
+	return f.change(accountChange{Action: action, Accounts: []mailbox.NewAccount{{Address: *f.mailbox}}}, *f.mailbox+done)
+}
+
+func runAccountClose(args []string, stdout, stderr io.Writer) int {
+	f := newAccountFlags("close", accountCloseUsage, stdout, stderr)
+	yes := f.Bool("yes", false, "close it: this is for ever")
+	if code, ok := f.parseMailbox(args); !ok {
+		return code
+	}
+	if !*yes {
+		return f.wrong("a mailbox is closed for ever: give --yes if it shall be")
+	}
+	return f.change(accountChange{Action: accountClose, Accounts: []mailbox.NewAccount{{Address: *f.mailbox}}}, *f.mailbox+" is closed")
+}
+
+// parseMailbox parses a command line that must name the folder and a mailbox.
+func (f *accountFlags) parseMailbox(args []string) (code int, ok bool) {
+	if code, ok := f.parse(args, f.dir); !ok {
+		return code, false
+	}
+	if *f.mailbox == "" {
+		return f.wrong("--mailbox is missing"), false
+	}
+	return 0, true
+}
+
+func runAccountList(args []string, stdout, stderr io.Writer) int {
+	f := newFlags("account list", accountListUsage, stdout, stderr)
+	dir := f.folder()
+	if code, ok := f.parse(args, dir); !ok {
+		return code
+	}
+	if _, err := loadFolder(config.Dir(*dir)); err != nil {
+		return f.failed(err)
+	}
+	// The file is replaced whole by whoever changes it: nobody is asked.
+	accounts, err := mailbox.OpenAccounts(mailbox.AccountsOptions{File: config.Dir(*dir).Accounts()})
+	if err != nil {
+		return f.failed(err)
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, x := range accounts.List() {
+		state, quota := "active", "no quota"
+		switch {
+		case !x.Closed.IsZero():
+			state = "closed " + x.Closed.Format(time.DateOnly)
+		case x.Disabled:
+			state = "suspended"
+		}
+		if x.Quota > 0 {
+			quota = fmt.Sprintf("%d bytes", x.Quota)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", x.Address, state, quota)
+	}
+	if err := w.Flush(); err != nil {
+		return f.failed(err)
+	}
+	return 0
+}
+
+// newPassword reads a password from a file, "-" being the standard input, or
+// asks for it on the terminal.
+func newPassword(file string, prompt io.Writer) (string, error) {
+	switch file {
+	case "":
+		return askPassword(os.Stdin, prompt)
+	case "-":
+		return firstLine(os.Stdin)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("couldn't read the password: %w", err)
+	}
+	defer f.Close()
+	return firstLine(f)
+}
