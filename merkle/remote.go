@@ -23,6 +23,8 @@ const (
 
 	defaultPatience = 30 * time.Second
 	defaultTTL      = 15 * time.Second
+	// leaseTime bounds one question to the lease's database.
+	leaseTime = 10 * time.Second
 )
 
 // remote is the engine over a Trillian log server elsewhere. What Trillian's
@@ -133,10 +135,11 @@ func (r *remote) open(ctx context.Context, opt Options) (err error) {
 // takeLease waits for a lease that another node has, for as long as one that is
 // not renewed can last.
 func takeLease(ctx context.Context, opt cluster.LeaseOptions, log *slog.Logger) (*cluster.Lease, error) {
-	ctx, cancel := context.WithTimeout(ctx, opt.TTL+opt.TTL/2)
-	defer cancel()
+	over := time.After(opt.TTL + opt.TTL/2)
 	for told := false; ; told = true {
-		l, err := cluster.Take(ctx, opt)
+		bound, cancel := context.WithTimeout(ctx, leaseTime)
+		l, err := cluster.Take(bound, opt)
+		cancel()
 		var held *cluster.LeasedError
 		if !errors.As(err, &held) {
 			return l, err
@@ -146,8 +149,10 @@ func takeLease(ctx context.Context, opt cluster.LeaseOptions, log *slog.Logger) 
 		}
 		select {
 		case <-time.After(opt.TTL / 10):
-		case <-ctx.Done():
+		case <-over:
 			return nil, held
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), held)
 		}
 	}
 }

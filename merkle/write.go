@@ -199,7 +199,10 @@ func hopeless(err error) bool {
 
 // attempt is one try of write.
 func (r *remote) attempt(ctx context.Context, leaves []*trillian.LogLeaf) error {
-	if err := r.lease.Check(ctx); err != nil {
+	bound, cancel := context.WithTimeout(ctx, leaseTime)
+	err := r.lease.Check(bound)
+	cancel()
+	if err != nil {
 		return err
 	}
 	if r.doubt {

@@ -179,14 +179,15 @@ func (r *Register) answer(u *unit, at uint64, err error) {
 // sequence is the only goroutine that adds to the log. The order of its steps:
 //
 //  1. take everything that waits, up to the bounds of one commit;
-//  2. give the leaves the next indices and add them; when that returns they are
-//     durable and in the tree;
+//  2. add the leaves at the log's end; when that returns they are durable and in
+//     the tree, and have their indices;
 //  3. answer the waiters, and only then hand the batch to the indexer: a crash
 //     between leaves the index behind, which opening mends.
 //
-// A full disk refuses a batch whole and the next may pass. Any other error in
-// step 2 leaves open what was committed, so nothing more is added until the log
-// is opened again.
+// A full disk refuses a batch whole and the next may pass. A cluster that does not
+// answer in time leaves open what was committed; the log finds that out before it
+// adds the next batch. Any other error in step 2 leaves it open too, and nothing
+// more is added until the log is opened again.
 func (r *Register) sequence() {
 	defer r.wait.Done()
 	defer close(r.done)
@@ -201,26 +202,48 @@ func (r *Register) sequence() {
 			leaves[i] = merkle.Leaf{Value: u.leaf[:], Extra: u.sealed, Identity: record.Identity(u.id)}
 		}
 		err := r.Health()
+		var at []uint64
 		if err == nil {
-			err = r.log.AddSequenced(context.Background(), next, leaves)
+			at, err = r.log.Append(context.Background(), leaves)
 			switch {
 			case err == nil:
 			case errors.Is(err, merkle.ErrDiskFull): // refused whole: nothing is in doubt
 				err = fmt.Errorf("register: %w: %w", err, syscall.ENOSPC)
+			case errors.Is(err, merkle.ErrUnavailable):
+				err = fmt.Errorf("register: %w", err)
+				r.logger.Error("records were not taken: whoever brought them tries again", "records", len(units), "err", err)
 			default:
 				err = fmt.Errorf("%w: %w", ErrStopped, err)
 				r.logger.Error("the log cannot be written: appends are refused until a restart", "err", err)
 				r.fail(err)
 			}
 		}
+		if err != nil {
+			for _, u := range units {
+				r.answer(u, 0, err)
+			}
+			continue
+		}
 		b := &batch{entries: make([]index.Entry, len(units)), next: next + uint64(len(units))}
+		alone := r.log.Size() == b.next // the log grew by these leaves and no others
 		for i, u := range units {
-			u.entry.Index = next + uint64(i)
+			u.entry.Index = at[i]
 			b.entries[i] = u.entry
-			r.answer(u, u.entry.Index, err)
+			alone = alone && at[i] == next+uint64(i)
+		}
+		if !alone {
+			b.next = r.log.Size()
+			if b.entries, err = r.readEntries(context.Background(), next, b.next); err != nil {
+				err = fmt.Errorf("%w: %w", ErrStopped, err)
+				r.logger.Error("records of the log cannot be read for the index: appends are refused until a restart", "err", err)
+				r.fail(err)
+			}
+		}
+		for i, u := range units {
+			r.answer(u, at[i], nil)
 		}
 		if err != nil {
-			continue
+			continue // the index stays behind the log
 		}
 		next = b.next
 		r.metrics.batch(len(units))

@@ -129,35 +129,47 @@ func (r *Register) catchUp(ctx context.Context) error {
 	}
 	const step = 1024
 	for next < size {
-		leaves, err := r.log.Leaves(ctx, next, min(step, size-next))
+		end := min(next+step, size)
+		entries, err := r.readEntries(ctx, next, end)
 		if err != nil {
-			return fmt.Errorf("couldn't read the log for the index: %w", err)
+			return err
 		}
-		entries := make([]index.Entry, 0, len(leaves))
-		for i, l := range leaves {
-			o, month, err := r.openLeaf(l)
-			if errors.Is(err, keys.ErrDisposed) {
-				continue
-			} else if err != nil {
-				return fmt.Errorf("couldn't index record %d: %w", next+uint64(i), err)
-			}
-			rec, err := o.Fields.Record()
-			if err != nil {
-				return fmt.Errorf("couldn't index record %d: %w", next+uint64(i), err)
-			}
-			k, err := r.keys.of(month, false)
-			if err != nil {
-				return err
-			}
-			entries = append(entries, index.Entry{Index: next + uint64(i), Month: month, Tokens: tokens(&k.index, rec)})
-		}
-		next += uint64(len(leaves))
-		if err := r.index.Add(entries, next); err != nil {
+		if err := r.index.Add(entries, end); err != nil {
 			return fmt.Errorf("couldn't write the index: %w", err)
 		}
+		next = end
 	}
 	r.indexed = next
 	return nil
+}
+
+// readEntries reads records of the log, from first on and before end, for the
+// index.
+func (r *Register) readEntries(ctx context.Context, first, end uint64) ([]index.Entry, error) {
+	leaves, err := r.log.Leaves(ctx, first, end-first)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the log for the index: %w", err)
+	}
+	entries := make([]index.Entry, 0, len(leaves))
+	for i, l := range leaves {
+		at := first + uint64(i)
+		o, month, err := r.openLeaf(l)
+		if errors.Is(err, keys.ErrDisposed) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("couldn't index record %d: %w", at, err)
+		}
+		rec, err := o.Fields.Record()
+		if err != nil {
+			return nil, fmt.Errorf("couldn't index record %d: %w", at, err)
+		}
+		k, err := r.keys.of(month, false)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, index.Entry{Index: at, Month: month, Tokens: tokens(&k.index, rec)})
+	}
+	return entries, nil
 }
 
 // openLeaf opens the sealed record beside a leaf and checks that it gives it.

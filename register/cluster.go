@@ -1,0 +1,52 @@
+package register
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"scripta/merkle"
+	"scripta/register/record"
+)
+
+// Void makes the record that fills an index of a log in a cluster to which no
+// leaf had come, although later indices have theirs. It is for
+// [merkle.Cluster.Void].
+func (r *Register) Void(index uint64) (merkle.Leaf, error) {
+	var tx [16]byte
+	rand.Read(tx[:])
+	u, err := r.prepare(Entry{ID: record.MakeID(tx, 0, 0), Record: &record.Record{
+		Kind: record.Void, Time: time.Now().UTC().Truncate(time.Millisecond),
+		Detail: []record.Pair{{Name: "index", Value: strconv.FormatUint(index, 10)}}}})
+	if err != nil {
+		return merkle.Leaf{}, err
+	}
+	return merkle.Leaf{Value: u.leaf[:], Extra: u.sealed, Identity: record.Identity(u.id)}, nil
+}
+
+// RecordAdoption appends the record that this log came from another node in the
+// given epoch of its lease, unless it was appended before. It is the adopter's
+// first.
+func (r *Register) RecordAdoption(ctx context.Context, epoch int64, from, node string, at time.Time) error {
+	_, err := r.Append(ctx, Entry{ID: adoptionID(r.origin, epoch), Record: &record.Record{
+		Kind: record.Adopted, Time: at.UTC().Truncate(time.Millisecond),
+		Detail: record.SortDetail([]record.Pair{{Name: "epoch", Value: strconv.FormatInt(epoch, 10)}, {Name: "from", Value: from}, {Name: "node", Value: node}})}})
+	if errors.Is(err, ErrConflict) { // appended before, with the time of then
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't record that the log was adopted: %w", err)
+	}
+	return nil
+}
+
+// adoptionID is the record id of an adoption: there is one for each epoch.
+func adoptionID(origin string, epoch int64) record.ID {
+	h := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("scripta/adopted/v1\x00"+origin+"\x00"), uint64(epoch)))
+	return record.MakeID([16]byte(h[:16]), 0, 0)
+}
