@@ -21,12 +21,27 @@ type Cluster struct {
 	// name, the lease's time to live (15 s if 0), and whether to adopt the log.
 	// The origin is the log's.
 	Lease cluster.LeaseOptions
+	// CrossCheck keeps the log in this process, where leaves count as added, and
+	// copies it to the cluster: two implementations that must come to the same
+	// roots. Patience and Void are not used then.
+	CrossCheck bool
 	// Patience is how long an addition tries until it gives up with
 	// ErrUnavailable; 30 s if 0. Others wait behind it meanwhile.
 	Patience time.Duration
 	// Void makes the leaf that fills the given index, at which nobody's leaf
 	// arrived although some did behind it. Without it the error is ErrHole.
 	Void func(ctx context.Context, index uint64) (Leaf, error)
+}
+
+// complete puts in the defaults.
+func (c *Cluster) complete(origin string) {
+	if c.Patience == 0 {
+		c.Patience = defaultPatience
+	}
+	if c.Lease.TTL == 0 {
+		c.Lease.TTL = defaultTTL
+	}
+	c.Lease.Origin = origin
 }
 
 var (
@@ -69,6 +84,15 @@ func (e *ClusterError) Error() string {
 
 // Unwrap returns the reason.
 func (e *ClusterError) Unwrap() error { return e.Reason }
+
+// Copied returns how many leaves the cluster is known to have with the same root;
+// ok is false unless the log is copied there (Cluster.CrossCheck).
+func (l *Log) Copied() (size uint64, ok bool) {
+	if c, is := l.engine.(*checked); is {
+		return c.copied.Load(), true
+	}
+	return 0, false
+}
 
 // Adoption returns the epoch in which this log came from another node, and that
 // node; ok is false if it never did. The adopter's first record says so.

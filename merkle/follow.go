@@ -7,9 +7,7 @@ import (
 	"time"
 
 	"github.com/google/trillian"
-	"github.com/google/trillian/types"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"scripta/merkle/checkpoint"
 	"scripta/merkle/tiles"
@@ -24,43 +22,6 @@ const (
 	pollFirst = 2 * time.Millisecond
 	pollLast  = 50 * time.Millisecond
 )
-
-// root reads the root of the cluster's tree.
-func (r *remote) root(ctx context.Context) (root, error) {
-	resp, err := r.conn.Log.GetLatestSignedLogRoot(ctx, &trillian.GetLatestSignedLogRootRequest{LogId: r.tree})
-	if err != nil {
-		return root{}, fmt.Errorf("couldn't read the root of the cluster's tree: %w", err)
-	}
-	var is types.LogRootV1
-	if err := is.UnmarshalBinary(resp.GetSignedLogRoot().GetLogRoot()); err != nil || len(is.RootHash) != tiles.HashSize {
-		return root{}, fmt.Errorf("couldn't read the root of the cluster's tree, of %d bytes: %w", len(is.RootHash), err)
-	}
-	return root{is.TreeSize, [32]byte(is.RootHash)}, nil
-}
-
-// read reads at least one and at most n leaves from the cluster.
-func (r *remote) read(ctx context.Context, first, n uint64) ([]*trillian.LogLeaf, error) {
-	for {
-		resp, err := r.conn.Log.GetLeavesByRange(ctx, &trillian.GetLeavesByRangeRequest{LogId: r.tree, StartIndex: int64(first), Count: int64(n)})
-		if status.Code(err) == codes.ResourceExhausted && n > 1 {
-			n /= 2 // large leaves: more bytes than an answer may have
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("couldn't read leaves from %d: %w", first, err)
-		}
-		leaves := resp.Leaves
-		if uint64(len(leaves)) > n || len(leaves) == 0 {
-			return nil, fmt.Errorf("%w: %d leaves from %d, where %d were asked for", ErrBeyond, len(leaves), first, n)
-		}
-		for i, leaf := range leaves {
-			if leaf.LeafIndex != int64(first)+int64(i) || len(leaf.LeafIdentityHash) != tiles.HashSize {
-				return nil, fmt.Errorf("the cluster gave leaf %d with an identity of %d bytes in the place of %d", leaf.LeafIndex, len(leaf.LeafIdentityHash), first+uint64(i))
-			}
-		}
-		return leaves, nil
-	}
-}
 
 // follow brings the projection up to the cluster's tree.
 func (r *remote) follow(ctx context.Context) error {

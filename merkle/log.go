@@ -128,12 +128,18 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 // openEngine opens the engine that the options ask for.
 func (l *Log) openEngine(ctx context.Context) error {
 	switch {
-	case l.opt.Cluster == nil:
+	case l.opt.Cluster == nil, l.opt.Cluster.CrossCheck && l.opt.ReadOnly:
 		e, err := openLocal(ctx, l.opt, databaseDir, treeName)
 		if err != nil {
 			return err
 		}
 		l.engine, l.client, l.tree = e, e.client, e.tree.TreeId
+	case l.opt.Cluster.CrossCheck:
+		e, err := openChecked(ctx, l.opt)
+		if err != nil {
+			return err
+		}
+		l.engine, l.client, l.tree = e, e.facade(), e.local.tree.TreeId
 	default:
 		e, err := openRemote(ctx, l.opt, l.grown)
 		if err != nil {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync"
-	"time"
 
 	"github.com/google/trillian"
 	"google.golang.org/grpc"
@@ -17,15 +15,8 @@ import (
 	"scripta/merkle/tiles"
 )
 
-const (
-	// projectionDir is the projection's folder below Options.Dir.
-	projectionDir = "projection"
-
-	defaultPatience = 30 * time.Second
-	defaultTTL      = 15 * time.Second
-	// leaseTime bounds one question to the lease's database.
-	leaseTime = 10 * time.Second
-)
+// projectionDir is the projection's folder below Options.Dir.
+const projectionDir = "projection"
 
 // remote is the engine over a Trillian log server elsewhere. What Trillian's
 // client has no calls for comes from a projection: a log in this process that
@@ -39,12 +30,8 @@ type remote struct {
 	log    *slog.Logger
 	grown  func(size uint64) // told after each growth of the projection
 
+	peer
 	local *local // the projection
-	conn  *cluster.Conn
-	lease *cluster.Lease // nil if the log was opened for reading
-	tree  int64          // its id there
-	keep  sync.WaitGroup // renews the lease
-	stop  context.CancelFunc
 
 	// turn has room for one, and whoever put something into it may use what
 	// follows, for the entire duration of an addition. This guarantees that at
@@ -65,14 +52,8 @@ type remote struct {
 // openRemote takes the lease, finds the tree or makes it, and brings the
 // projection up to date with it.
 func openRemote(ctx context.Context, opt Options, grown func(uint64)) (*remote, error) {
-	r := &remote{opt: *opt.Cluster, origin: opt.Origin, log: opt.Logger, grown: grown, turn: make(chan struct{}, 1), stop: func() {}}
-	if r.opt.Patience == 0 {
-		r.opt.Patience = defaultPatience
-	}
-	if r.opt.Lease.TTL == 0 {
-		r.opt.Lease.TTL = defaultTTL
-	}
-	r.opt.Lease.Origin = opt.Origin
+	r := &remote{opt: *opt.Cluster, origin: opt.Origin, log: opt.Logger, grown: grown, turn: make(chan struct{}, 1)}
+	r.opt.complete(opt.Origin)
 	if err := r.open(ctx, opt); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -84,16 +65,8 @@ func (r *remote) open(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	if !opt.ReadOnly {
-		if r.lease, err = takeLease(ctx, r.opt.Lease, r.log); err != nil {
+		if err := r.join(ctx, r.opt.Lease, r.log); err != nil {
 			return err
-		}
-		if r.tree, err = r.conn.Tree(ctx, r.origin, r.lease.Tree); err != nil {
-			return err
-		}
-		if r.lease.Tree == 0 {
-			if err := r.lease.SetTree(ctx, r.tree); err != nil {
-				return err
-			}
 		}
 	}
 	// The projection's tree bears the id of the one that it follows.
@@ -122,46 +95,7 @@ func (r *remote) open(ctx context.Context, opt Options) (err error) {
 		return fmt.Errorf("couldn't follow the cluster's tree: %w", err)
 	}
 	r.doubt = true // a predecessor may have had something on its way
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
-	r.keep.Go(func() {
-		if err := r.lease.Keep(run); err != nil {
-			r.log.Error("this node may not add to the log any more", "origin", r.origin, "err", err)
-		}
-	})
 	return nil
-}
-
-// takeLease waits for a lease that another node has, for as long as one that is
-// not renewed can last.
-func takeLease(ctx context.Context, opt cluster.LeaseOptions, log *slog.Logger) (*cluster.Lease, error) {
-	over := time.After(opt.TTL + opt.TTL/2)
-	for told := false; ; told = true {
-		bound, cancel := context.WithTimeout(ctx, leaseTime)
-		l, err := cluster.Take(bound, opt)
-		cancel()
-		var held *cluster.LeasedError
-		if !errors.As(err, &held) {
-			return l, err
-		}
-		if !told {
-			log.Warn("waiting for the log's lease", "origin", opt.Origin, "held by", held.Node, "expires", held.Expires)
-		}
-		select {
-		case <-time.After(opt.TTL / 10):
-		case <-over:
-			return nil, held
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), held)
-		}
-	}
-}
-
-func (r *remote) adoption() (int64, string) {
-	if r.lease == nil {
-		return 0, ""
-	}
-	return r.lease.Adopted, r.lease.Previous
 }
 
 func (r *remote) indexOf(identity [32]byte) (uint64, bool, error) { return r.local.indexOf(identity) }
@@ -172,22 +106,9 @@ func (r *remote) tile(level int, index uint64, width int) ([]byte, error) {
 
 // close lets the lease go. Nobody is adding any more.
 func (r *remote) close() error {
-	r.stop()
-	r.keep.Wait()
-	var err error
-	if r.lease != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		if err := r.lease.Release(ctx); err != nil {
-			r.log.Warn("the log's lease was not given back: it expires by itself", "origin", r.origin, "err", err)
-		}
-		cancel()
-		_ = r.lease.Close()
-	}
+	err := r.leave(r.log)
 	if r.local != nil {
-		err = r.local.close()
-	}
-	if r.conn != nil {
-		err = errors.Join(err, r.conn.Close())
+		err = errors.Join(err, r.local.close())
 	}
 	return err
 }

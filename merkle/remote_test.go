@@ -45,6 +45,14 @@ func raw(l *Log) (trillian.TrillianLogClient, int64) {
 func intrude(t *testing.T, l *Log, first uint64, numbers ...uint64) {
 	t.Helper()
 	client, tree := raw(l)
+	if err := storeRaw(t, client, tree, first, numbers...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// storeRaw calls AddSequencedLeaves itself.
+func storeRaw(t *testing.T, client trillian.TrillianLogClient, tree int64, first uint64, numbers ...uint64) error {
+	t.Helper()
 	req := &trillian.AddSequencedLeavesRequest{LogId: tree}
 	for i, n := range numbers {
 		leaf := testLeaf(n)
@@ -52,13 +60,14 @@ func intrude(t *testing.T, l *Log, first uint64, numbers ...uint64) {
 	}
 	resp, err := client.AddSequencedLeaves(t.Context(), req)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	for i, r := range resp.Results {
 		if r.GetStatus().GetCode() != 0 {
-			t.Fatalf("leaf %d of another node: %v", i, r.Status)
+			return fmt.Errorf("leaf %d of another node: %v", i, r.Status)
 		}
 	}
+	return nil
 }
 
 func mustAppend(t *testing.T, l *Log, numbers ...uint64) []uint64 {

@@ -199,10 +199,7 @@ func hopeless(err error) bool {
 
 // attempt is one try of write.
 func (r *remote) attempt(ctx context.Context, leaves []*trillian.LogLeaf) error {
-	bound, cancel := context.WithTimeout(ctx, leaseTime)
-	err := r.lease.Check(bound)
-	cancel()
-	if err != nil {
+	if err := r.ours(ctx); err != nil {
 		return err
 	}
 	if r.doubt {
