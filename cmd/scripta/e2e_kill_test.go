@@ -23,13 +23,19 @@ func TestKill(t *testing.T) {
 		t: t, rand: seeded(t), p: newProvider(t, killAccounts, nil),
 		messages: size(30, 200, 2000), kills: size(3, 20, 200),
 	}
-	storm.p.start(t)
-	storm.run()
-	storm.p.idle(t, size(time.Minute, 3*time.Minute, 30*time.Minute))
-	storm.p.stop(t)
-	storm.check()
-	storm.p.verifyLog(t)
-	storm.p.noLeftOvers(t)
+	storm.strike = func() { storm.p.daemon.kill() }
+	storm.weather()
+}
+
+// weather lets the storm rage and looks at what it left.
+func (s *killStorm) weather() {
+	s.p.start(s.t)
+	s.run()
+	s.p.idle(s.t, size(time.Minute, 3*time.Minute, 30*time.Minute))
+	s.p.stop(s.t)
+	s.check()
+	s.p.verifyLog(s.t)
+	s.p.noLeftOvers(s.t)
 }
 
 var killAccounts = []string{"anna", "bruno", "carla"}
@@ -39,6 +45,7 @@ type killStorm struct {
 	t               *testing.T
 	rand            *rand.Rand // of the goroutine that kills
 	p               *provider
+	strike          func() // ends the daemon, and perhaps more than that
 	messages, kills int
 
 	acked atomic.Int64
@@ -100,11 +107,11 @@ func (s *killStorm) run() {
 	for k := range s.kills {
 		s.reach(int64((k+1)*s.messages/(s.kills+1)), finished)
 		s.pause(40 * time.Millisecond)
-		s.p.daemon.kill()
+		s.strike()
 		s.p.spawn(s.t)
 		if s.rand.IntN(3) == 0 { // also while it recovers
 			s.pause(200 * time.Millisecond)
-			s.p.daemon.kill()
+			s.strike()
 			s.p.spawn(s.t)
 		}
 		select {

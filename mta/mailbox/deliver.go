@@ -315,10 +315,11 @@ func (s *Store) clean(tmp, mailbox string, keep func(mailbox, name string) bool)
 	}
 	for _, e := range entries {
 		unique, ok := uniqueOf(e.Name())
-		if !ok {
+		sizes := e.Name() == s.sizesInTmp() // written again when it is needed
+		if !ok && !sizes {
 			continue
 		}
-		if keep(mailbox, unique) {
+		if ok && keep(mailbox, unique) {
 			s.mu.Lock()
 			s.left[delivered{mailbox, unique}] = e.Name()
 			s.mu.Unlock()

@@ -201,7 +201,7 @@ func (s *Store) recalculate(mailbox, dir string, given *int64) (sizeFile, error)
 		return sizeFile{}, err
 	}
 	z.limit, z.limitCount, z.lines = old.limit, old.limitCount, 1
-	tmp := filepath.Join(dir, "tmp", "maildirsize."+s.host)
+	tmp := filepath.Join(dir, "tmp", s.sizesInTmp())
 	if err := s.writeSynced(tmp, z.text()); err != nil {
 		return sizeFile{}, err
 	}
@@ -210,6 +210,9 @@ func (s *Store) recalculate(mailbox, dir string, given *int64) (sizeFile, error)
 	}
 	return z, nil
 }
+
+// sizesInTmp is the name under which maildirsize is written before it is renamed.
+func (s *Store) sizesInTmp() string { return "maildirsize." + s.host }
 
 // writeSynced makes the contents durable, because the limit may stand nowhere
 // else.

@@ -1,0 +1,181 @@
+//go:build linux
+
+// Package powerfs is a disk for tests whose power can be cut: a FUSE file system
+// in memory that any process can use, also through mapped files, and that knows
+// what a power cut leaves. It is to real programs what package faultfs is to
+// code that takes a durable.FS.
+//
+// What it promises to keep is what POSIX promises, and no more:
+//
+//   - the bytes and the size of a file that were there at its last fsync,
+//     fdatasync or msync;
+//   - the names (new, renamed, removed) that were in a folder at its last fsync.
+//
+// Of what was written since, a cut keeps what a real disk may: any of the
+// 4096-byte pages of a file in any order, and names up to some change and none
+// after it, as the journal of a file system does. [Loss] chooses how much.
+package powerfs
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Loss is how much of what was not synced a cut takes away.
+type Loss int
+
+// The losses.
+const (
+	LoseAll  Loss = iota // the strictest disk that POSIX allows
+	LoseSome             // some pages and a suffix of the changes of names, at random
+	LoseNone             // a disk that was lucky; like the death of the process alone
+)
+
+// Disk is a disk of this package. Mount it before use. Its methods are for one
+// goroutine; programs use the mounted folder as they like.
+type Disk struct {
+	folder string
+	server *fuse.Server
+
+	mu      sync.Mutex // guards what follows
+	root    *inode
+	next    uint64
+	off     bool
+	changes []change // of names, that no fsync of a folder has kept yet, in order
+	syncs   int
+}
+
+// change is one change of names: what it makes of the folders that it touches.
+type change struct {
+	touches []*inode
+	apply   func()
+}
+
+// New returns an empty disk that is mounted at folder by [Disk.Mount].
+func New(folder string) *Disk {
+	d := &Disk{folder: folder, next: 1}
+	d.root = d.newInode(syscall.S_IFDIR | 0o755)
+	return d
+}
+
+// Folder is where the disk's files appear.
+func (d *Disk) Folder() string { return d.folder }
+
+// Mount makes the disk's files appear in its folder. It needs /dev/fuse and the
+// right to mount.
+func (d *Disk) Mount() error {
+	zero := time.Duration(0)
+	server, err := fs.Mount(d.folder, &node{disk: d, inode: d.root}, &fs.Options{
+		EntryTimeout: &zero, AttrTimeout: &zero, NegativeTimeout: &zero,
+		RootStableAttr: &fs.StableAttr{Ino: d.root.ino},
+		MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "powerfs", Name: "powerfs", MaxWrite: 1 << 17,
+			// What the kernel has cached is true as long as it is mounted.
+			ExplicitDataCacheControl: true},
+	})
+	if err != nil {
+		return fmt.Errorf("couldn't mount a FUSE file system at %s: %w", d.folder, err)
+	}
+	d.server = server
+	return nil
+}
+
+// Cut cuts the power: from now on every call fails with EIO, and nothing that
+// is written reaches the disk. The programs that use it are then to be killed,
+// and [Disk.Restore] called.
+func (d *Disk) Cut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.off = true
+}
+
+// Restore takes away what the cut did not leave and mounts the disk again.
+func (d *Disk) Restore(loss Loss, random *rand.Rand) error {
+	if err := d.Unmount(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.lose(loss, random)
+	d.off = false
+	d.mu.Unlock()
+	return d.Mount()
+}
+
+// Unmount takes the disk's files away; Mount brings them back.
+func (d *Disk) Unmount() error {
+	if d.server == nil {
+		return nil
+	}
+	if err := syscall.Unmount(d.folder, syscall.MNT_DETACH); err != nil {
+		return fmt.Errorf("couldn't unmount %s: %w", d.folder, os.NewSyscallError("umount2", err))
+	}
+	d.server.Wait()
+	d.server = nil
+	return nil
+}
+
+// Syncs is how many calls have made something durable.
+func (d *Disk) Syncs() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.syncs
+}
+
+// lose puts every file and folder into the state that the cut left.
+func (d *Disk) lose(loss Loss, random *rand.Rand) {
+	names := 0
+	share := 0.0 // of the pages that survive
+	switch loss {
+	case LoseNone:
+		names, share = len(d.changes), 1
+	case LoseSome:
+		names, share = random.IntN(len(d.changes)+1), random.Float64()
+	}
+	for _, c := range d.changes[:names] {
+		c.apply()
+	}
+	d.changes = nil
+	d.root.lose(share, random, map[*inode]bool{})
+}
+
+// change notes a change of names that was made.
+func (d *Disk) change(apply func(), touches ...*inode) {
+	d.changes = append(d.changes, change{touches, apply})
+}
+
+// keepNames makes the changes durable that touch a folder. A rename between two
+// folders is durable in both or in none.
+func (d *Disk) keepNames(folder *inode) {
+	d.syncs++
+	rest := d.changes[:0]
+	for _, c := range d.changes {
+		mine := false
+		for _, f := range c.touches {
+			mine = mine || f == folder
+		}
+		if mine {
+			c.apply()
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	clear(d.changes[len(rest):])
+	d.changes = rest
+}
+
+func (d *Disk) newInode(mode uint32) *inode {
+	i := &inode{ino: d.next, mode: mode, made: time.Now()}
+	d.next++
+	if i.isDir() {
+		i.names, i.keptNames = map[string]*inode{}, map[string]*inode{}
+	} else {
+		i.pages, i.keptPages, i.dirty = map[int64]*page{}, map[int64]*page{}, map[int64]bool{}
+	}
+	return i
+}
