@@ -105,6 +105,11 @@ func Open(opt Options) (*DB, error) {
 	if opt.CachedTiles == 0 {
 		opt.CachedTiles = 1024
 	}
+	if !opt.ReadOnly {
+		if err := dropEmptyFiles(opt.Dir); err != nil {
+			return nil, err
+		}
+	}
 	// What Badger would make of damage is worse than not to open.
 	if err := badgerfile.Check(opt.Dir, badgerfile.Options{Most: maxChecked, WAL: true}); errors.Is(err, badgerfile.ErrDamaged) {
 		return nil, fmt.Errorf("%w: %w; nothing was changed: restore a backup of the log and compare it with the last published checkpoint", ErrCorrupt, err)

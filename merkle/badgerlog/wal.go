@@ -17,6 +17,28 @@ func (db *DB) walName(number int) string {
 	return filepath.Join(db.dir, fmt.Sprintf("%05d.mem", number))
 }
 
+// dropEmptyFiles removes the write-ahead and value logs in a folder that have no
+// bytes, which Badger refuses to open. A power cut leaves one when its name
+// became durable and nothing else of it did: no commit to it was ever synced.
+func dropEmptyFiles(dir string) error {
+	for _, pattern := range []string{"*.mem", "*.vlog"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		for _, name := range names {
+			var i fs.FileInfo
+			if i, err = os.Stat(name); err == nil && i.Size() == 0 {
+				err = os.Remove(name)
+			}
+			if err != nil {
+				break
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("couldn't look for empty files of the log database: %w", err)
+		}
+	}
+	return nil
+}
+
 // beginWAL finds the write-ahead log that Badger writes to after opening, and
 // makes the folder's names durable.
 func (db *DB) beginWAL() error {

@@ -68,3 +68,33 @@ func TestWALIsFollowed(t *testing.T) {
 		t.Errorf("the write-ahead log is read ahead: flags %s", flags)
 	}
 }
+
+// Empty files, as a power cut leaves them, do not keep the database
+// from opening, and what was committed before it is there.
+func TestEmptyFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := newPreordered(t, Options{Dir: dir})
+	if _, err := l.add([]*trillian.LogLeaf{leaf(0)}); err != nil {
+		t.Fatal(err)
+	}
+	crashed := t.TempDir()
+	if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"00009.mem", "000009.vlog"} {
+		if err := os.WriteFile(filepath.Join(crashed, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, err := Open(Options{Dir: crashed, MinFree: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok, err := db.LogStorage().IndexOf(l.tree.TreeId, [32]byte(leaf(0).LeafIdentityHash)); err != nil || !ok || got != 0 {
+		t.Errorf("the leaf is at %d, %v, %v", got, ok, err)
+	}
+	if err := db.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -192,10 +192,17 @@ type openContent struct {
 
 func (o openContent) Close() error { return o.f.Close() }
 
-// Remove forgets the content of a transaction. It is no error when there is none.
+// Remove forgets the content of a transaction, for good: it does not come back
+// after a power cut. It is no error when there is none.
 func (c *ContentStore) Remove(transaction [16]byte, month uint16) error {
-	if err := c.fsys.Remove(c.name(transaction, month)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	g, err := c.group(month)
+	if err != nil {
+		return fmt.Errorf("couldn't forget a message: %w", err)
+	}
+	if err := c.fsys.Remove(c.name(transaction, month)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	return nil
+	return g.Sync()
 }

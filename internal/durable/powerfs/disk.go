@@ -9,7 +9,10 @@
 //
 //   - the bytes and the size of a file that were there at its last fsync,
 //     fdatasync or msync;
-//   - the names (new, renamed, removed) that were in a folder at its last fsync.
+//   - the names (new, renamed, removed) that were in a folder at its last fsync;
+//   - unless it is Strict, the name of a file that was synced, and every change
+//     of names before that one: Linux's journaling file systems (ext4, XFS,
+//     btrfs) keep them too, and programs have come to rely on it.
 //
 // Of what was written since, a cut keeps what a real disk may: any of the
 // 4096-byte pages of a file in any order, and names up to some change and none
@@ -41,6 +44,9 @@ const (
 // Disk is a disk of this package. Mount it before use. Its methods are for one
 // goroutine; programs use the mounted folder as they like.
 type Disk struct {
+	// Strict is set before Mount.
+	Strict bool
+
 	folder string
 	server *fuse.Server
 
@@ -54,7 +60,8 @@ type Disk struct {
 
 // change is one change of names: what it makes of the folders that it touches.
 type change struct {
-	touches []*inode
+	of      *inode
+	touches []*inode // folders
 	apply   func()
 }
 
@@ -145,8 +152,28 @@ func (d *Disk) lose(loss Loss, random *rand.Rand) {
 }
 
 // change notes a change of names that was made.
-func (d *Disk) change(apply func(), touches ...*inode) {
-	d.changes = append(d.changes, change{touches, apply})
+func (d *Disk) change(of *inode, apply func(), touches ...*inode) {
+	d.changes = append(d.changes, change{of, touches, apply})
+}
+
+// keepFile makes the contents of a file durable and, unless the disk is strict,
+// its name.
+func (d *Disk) keepFile(file *inode) {
+	d.syncs++
+	file.keep()
+	if d.Strict {
+		return
+	}
+	for last := len(d.changes) - 1; last >= 0; last-- {
+		if d.changes[last].of != file {
+			continue
+		}
+		for _, c := range d.changes[:last+1] {
+			c.apply()
+		}
+		d.changes = append([]change(nil), d.changes[last+1:]...)
+		return
+	}
 }
 
 // keepNames makes the changes durable that touch a folder. A rename between two

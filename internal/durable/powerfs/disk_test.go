@@ -18,6 +18,7 @@ import (
 func mounted(t *testing.T) *Disk {
 	t.Helper()
 	d := New(t.TempDir())
+	d.Strict = true
 	if err := d.Mount(); err != nil {
 		if os.Getenv("CI_STRICT") == "1" {
 			t.Fatal(err)
@@ -179,5 +180,25 @@ func TestCutLosesSome(t *testing.T) {
 	}
 	if !mixed {
 		t.Error("no cut lost only some pages")
+	}
+}
+
+// A disk that is not strict keeps the name of a file that was synced, and what
+// happened to names before.
+func TestSyncedFileKeepsItsName(t *testing.T) {
+	t.Parallel()
+	d := mounted(t)
+	d.Strict = false
+	at := func(name string) string { return filepath.Join(d.folder, name) }
+	try(t, os.WriteFile(at("before"), nil, 0o600))
+	try(t, os.WriteFile(at("synced"), []byte("x"), 0o600))
+	keep(t, at("synced"))
+	try(t, os.WriteFile(at("after"), nil, 0o600))
+	d.Cut()
+	try(t, d.Restore(LoseAll, nil))
+	for name, there := range map[string]bool{"before": true, "synced": true, "after": false} {
+		if _, err := os.Stat(at(name)); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -93,7 +93,7 @@ func (n *node) add(name string, i *inode) syscall.Errno {
 		return syscall.EEXIST
 	}
 	folder.names[name] = i
-	n.disk.change(func() { folder.keptNames[name] = i }, folder)
+	n.disk.change(i, func() { folder.keptNames[name] = i }, folder)
 	return 0
 }
 
@@ -161,11 +161,12 @@ func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
 
 func (n *node) remove(name string) syscall.Errno {
 	folder := n.inode
-	if folder.names[name] == nil {
+	i := folder.names[name]
+	if i == nil {
 		return syscall.ENOENT
 	}
 	delete(folder.names, name)
-	n.disk.change(func() { delete(folder.keptNames, name) }, folder)
+	n.disk.change(i, func() { delete(folder.keptNames, name) }, folder)
 	return 0
 }
 
@@ -187,7 +188,7 @@ func (n *node) Rename(_ context.Context, name string, newParent fs.InodeEmbedder
 		}
 		delete(from.names, name)
 		to.names[newName] = i
-		n.disk.change(func() {
+		n.disk.change(i, func() {
 			if from.keptNames[name] == i {
 				delete(from.keptNames, name)
 			}
@@ -234,8 +235,7 @@ func (n *node) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 			n.disk.keepNames(n.inode)
 			return 0
 		}
-		n.disk.syncs++
-		n.inode.keep()
+		n.disk.keepFile(n.inode)
 		return 0
 	})
 }
