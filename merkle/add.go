@@ -7,13 +7,18 @@ import (
 	"github.com/google/trillian"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"scripta/merkle/badgerlog"
 )
+
+// MaxExtra bounds a leaf's extra data, bytes.
+const MaxExtra = badgerlog.MaxExtraSize
 
 // Leaf is what the log keeps at one index.
 type Leaf struct {
 	// Value is what the tree holds, public for ever: 1 to 65,535 bytes.
 	Value []byte
-	// Extra is stored beside the leaf and is in no hash: at most 896 KiB.
+	// Extra is stored beside the leaf and is in no hash: at most MaxExtra bytes.
 	Extra []byte
 	// Identity is by which the leaf is found, and added only once. It is not
 	// published.

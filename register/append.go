@@ -19,6 +19,10 @@ const (
 	maxBytes  = 3 << 20 // of one commit
 )
 
+// MaxRecord is how many bytes the fields of a record may have when they are
+// encoded ([record.Fields.Size]). It leaves room for what sealing adds.
+const MaxRecord = merkle.MaxExtra - 1<<10
+
 var (
 	// ErrConflict says that a record id was used for another record. The
 	// transaction that meets it must stop and raise an alarm.
@@ -26,6 +30,9 @@ var (
 	// ErrStopped says that the log cannot be written any more; what was
 	// acknowledged is safe, and a restart decides what else was.
 	ErrStopped = errors.New("register: stopped")
+	// ErrTooLarge says that a record has more than MaxRecord bytes. Nothing of
+	// the call was appended, and nobody else is concerned.
+	ErrTooLarge = fmt.Errorf("register: the record has more than %d bytes", MaxRecord)
 )
 
 // Entry is a record to be appended under its id.
@@ -61,18 +68,22 @@ type batch struct {
 // Append seals records and returns when all are durable and in the tree, in the
 // order given unless other appends come between. An id that was appended before
 // with the same content answers its old index; with other content the call
-// returns [ErrConflict]. After an error some of the records may be in the log;
-// appending them again is safe.
+// returns [ErrConflict]. [ErrTooLarge] and what cannot be encoded is told before
+// any of the records is appended; after another error some may be in the log,
+// and appending them again is safe.
 func (r *Register) Append(ctx context.Context, entries ...Entry) ([]Appended, error) {
 	start := time.Now()
 	units := make([]*unit, len(entries))
-	var fresh []*unit // those that nobody appended yet
 	for i, e := range entries {
-		u, err := r.prepare(e)
-		if err == nil {
-			units[i], err = r.claim(ctx, u)
+		var err error
+		if units[i], err = r.prepare(e); err != nil {
+			return nil, err
 		}
-		if err != nil {
+	}
+	var fresh []*unit // those that nobody appended yet
+	for i, u := range units {
+		var err error
+		if units[i], err = r.claim(ctx, u); err != nil {
 			for _, f := range fresh {
 				r.answer(f, 0, err)
 			}
@@ -82,9 +93,11 @@ func (r *Register) Append(ctx context.Context, entries ...Entry) ([]Appended, er
 			fresh = append(fresh, u)
 		}
 	}
-	if len(fresh) > 0 {
+	for len(fresh) > 0 {
+		group := fresh[:head(fresh)]
 		select {
-		case r.queue <- fresh:
+		case r.queue <- group:
+			fresh = fresh[len(group):]
 		case <-ctx.Done():
 			for _, f := range fresh {
 				r.answer(f, 0, ctx.Err())
@@ -108,6 +121,22 @@ func (r *Register) Append(ctx context.Context, entries ...Entry) ([]Appended, er
 	return out, nil
 }
 
+// head is how many units, one at least, go into the queue together: what one
+// commit may have.
+func head(units []*unit) int {
+	n, bytes := 0, 0
+	for n < len(units) && n < maxBatch {
+		if bytes += units[n].size(); n > 0 && bytes > maxBytes {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// size is what a unit adds to a commit, bytes.
+func (u *unit) size() int { return len(u.sealed) + record.LeafSize }
+
 func (u *unit) answered() bool {
 	select {
 	case <-u.ready:
@@ -117,11 +146,15 @@ func (u *unit) answered() bool {
 	}
 }
 
-// prepare computes what the sequencer needs.
+// prepare computes what the sequencer needs. It refuses what the log would: one
+// caller's mistake must not reach a batch with the records of others.
 func (r *Register) prepare(e Entry) (*unit, error) {
 	f, err := e.Record.Fields()
 	if err != nil {
 		return nil, err
+	}
+	if n := f.Size(); n > MaxRecord {
+		return nil, fmt.Errorf("%w: %v record %v has %d", ErrTooLarge, e.Record.Kind, e.ID, n)
 	}
 	class := e.Record.Kind.Class()
 	var month uint16
@@ -260,7 +293,7 @@ func (r *Register) gather() []*unit {
 	add := func(group []*unit) (more bool) {
 		units = append(units, group...)
 		for _, u := range group {
-			bytes += len(u.sealed) + record.LeafSize
+			bytes += u.size()
 		}
 		return len(units) < maxBatch && bytes < maxBytes
 	}

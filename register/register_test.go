@@ -200,6 +200,57 @@ func TestIdempotence(t *testing.T) {
 	}
 }
 
+// large is an event whose encoded fields have the given number of bytes.
+func large(t *testing.T, n, size int) Entry {
+	t.Helper()
+	e := event(n, start, "mario@pec.example")
+	f, err := e.Record.Fields()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Record.Subject += strings.Repeat("x", size-f.Size())
+	return e
+}
+
+// A record beyond the bound is its caller's error, told before anything of the
+// call is appended; one of exactly the bound is kept. It once stopped the
+// register for everybody.
+func TestRecordTooLarge(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if _, err := f.Append(t.Context(), event(1, start, "a@b"), large(t, 2, MaxRecord+1)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("one byte too many: %v", err)
+	}
+	if f.log.Size() != 0 {
+		t.Errorf("%d records of the refused call are in the log", f.log.Size())
+	}
+	at := f.append(large(t, 3, MaxRecord), event(1, start, "a@b"))
+	if err := f.Health(); err != nil {
+		t.Errorf("the register stopped: %v", err)
+	}
+	f.close()
+	f.open()
+	x, err := f.Read(t.Context(), at[0].Index)
+	if err != nil || len(x.Record.Subject) < MaxRecord/2 {
+		t.Errorf("the largest record does not come back: %v", err)
+	}
+}
+
+// One call with more than a commit holds is cut into several, in order.
+func TestAppendOfManyLarge(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var all []Entry
+	for i := range 10 {
+		all = append(all, large(t, i, 800<<10))
+	}
+	for i, a := range f.append(all...) {
+		if a.Index != uint64(i) {
+			t.Errorf("record %d is at %d", i, a.Index)
+		}
+	}
+}
+
 // Nothing about a person may be readable in the register's folder.
 func TestNothingReadableOnDisk(t *testing.T) {
 	t.Parallel()

@@ -97,6 +97,20 @@ func (f *Fields) AppendTo(b []byte) []byte {
 	return b
 }
 
+// Size is the length of the encoding that [Fields.AppendTo] makes, bytes.
+func (f *Fields) Size() int {
+	n := 0
+	for i := Field(1); i <= NumFields; i++ {
+		if len(f.lists[i]) > 0 || len(f.scalars[i]) > 0 {
+			n += 1 + 4 + len(f.scalars[i])
+		}
+		for _, e := range f.lists[i] {
+			n += 4 + len(e)
+		}
+	}
+	return n
+}
+
 // ParseFields decodes what [Fields.AppendTo] made, and nothing else: fields out
 // of order, empty ones and trailing bytes are [ErrMalformed]. The result refers
 // to b.

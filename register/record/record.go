@@ -206,25 +206,41 @@ func unixMilli(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 // and those whom it is about, in lower case, each once. The index of a register
 // is a function of its records by this rule.
 func (r *Record) Mailboxes() []string {
-	var boxes []string
+	boxes := make([]string, 0, 2+len(r.About))
 	for _, a := range append([]string{r.Sender, r.Actor}, r.About...) {
-		if a = strings.ToLower(a); a != "" && !slices.Contains(boxes, a) {
-			boxes = append(boxes, a)
-		}
+		boxes = append(boxes, strings.ToLower(a))
 	}
-	return boxes
+	return distinct(boxes)
 }
 
 // Identifiers returns the message identifiers under which the record is found,
 // without angle brackets, each once.
 func (r *Record) Identifiers() []string {
-	var ids []string
+	ids := make([]string, 0, 2+len(r.Generated))
 	for _, id := range append([]string{r.MessageID, r.OriginalID}, r.Generated...) {
-		if id = strings.Trim(id, "<>"); id != "" && !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
+		ids = append(ids, strings.Trim(id, "<>"))
 	}
-	return ids
+	return distinct(ids)
+}
+
+// distinct keeps the first of each value that is not empty. Most records have a
+// few; one may have thousands.
+func distinct(values []string) []string {
+	kept := values[:0]
+	var seen map[string]bool
+	if len(values) > 32 {
+		seen = make(map[string]bool, len(values))
+	}
+	for _, v := range values {
+		if v == "" || seen[v] || seen == nil && slices.Contains(kept, v) {
+			continue
+		}
+		if seen != nil {
+			seen[v] = true
+		}
+		kept = append(kept, v)
+	}
+	return kept
 }
 
 // compound encodes a value of several parts: (uint32 length ‖ bytes) each.

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -49,6 +51,9 @@ func TestFieldsRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := f.AppendTo(nil)
+		if f.Size() != len(b) {
+			t.Errorf("size %d, encoded in %d bytes", f.Size(), len(b))
+		}
 		g, err := ParseFields(b)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -258,5 +263,27 @@ func BenchmarkCommitAndSeal(b *testing.B) {
 		n := NewNonce(key, "pec.example/scripta/1", id)
 		leaf := f.Commit(n, Personal)
 		_ = Seal(key, "pec.example/scripta/1", 24322, leaf, id, n, f)
+	}
+}
+
+// What a record is found under is each value once, in order, however many there are.
+func TestMailboxesAndIdentifiers(t *testing.T) {
+	t.Parallel()
+	r := &Record{Sender: "A@x", Actor: "a@X", About: []string{"b@x", "", "B@x", "a@x"}, MessageID: "1@x", OriginalID: "<2@x>", Generated: []string{"<1@x>", "3@x"}}
+	if got := r.Mailboxes(); !slices.Equal(got, []string{"a@x", "b@x"}) {
+		t.Errorf("mailboxes %q", got)
+	}
+	if got := r.Identifiers(); !slices.Equal(got, []string{"1@x", "2@x", "3@x"}) {
+		t.Errorf("identifiers %q", got)
+	}
+	many := &Record{Sender: "0@x"}
+	for i := range 3000 {
+		many.About = append(many.About, fmt.Sprintf("%d@X", i%1000))
+	}
+	if got := many.Mailboxes(); len(got) != 1000 || got[0] != "0@x" || got[999] != "999@x" {
+		t.Errorf("%d mailboxes", len(got))
+	}
+	if got := new(Record).Mailboxes(); len(got) != 0 {
+		t.Errorf("an empty record has mailboxes %q", got)
 	}
 }
