@@ -25,7 +25,7 @@ type Sources struct {
 	Stamps     func() (granted, failed uint64)              // requests to time-stamp authorities
 	StampedTo  func() (size uint64, ok bool)                // of the newest stamped checkpoint
 	Clock      func() (bound time.Duration, traceable bool) // how far the time may be off
-	Spool      func() int                                   // accepted messages that are not finished
+	Backlog    func() mta.Backlog                           // accepted messages that are not finished
 	Extracts   func() (open, late int, failures uint64)     // unanswered, past their due date; failed productions
 	FreeBytes  func() (int64, error)                        // on the disk that everything lies on
 }
@@ -134,8 +134,15 @@ func (m *Metrics) ofMail(s Sources) {
 		}
 		m.counter("mta_work_seconds_total", "Time that workers spent on finished messages.", func() float64 { return seconds(x.FinishedNanos.Load()) })
 	}
-	if s.Spool != nil {
-		m.gauge("spool_waiting_messages", "Messages accepted and not finished.", func() float64 { return float64(s.Spool()) })
+	if s.Backlog != nil {
+		m.gauge("spool_waiting_messages", "Messages accepted and not finished.", func() float64 { return float64(s.Backlog().Waiting) })
+		m.gauge("spool_oldest_seconds", "Time since the oldest of them was accepted; 0 when there is none.", func() float64 {
+			if t := s.Backlog().Oldest; !t.IsZero() {
+				return time.Since(t).Seconds()
+			}
+			return 0
+		})
+		m.gauge("spool_failing_messages", "Messages whose last run failed and that wait for the next.", func() float64 { return float64(s.Backlog().Failing) })
 	}
 }
 

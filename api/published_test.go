@@ -126,7 +126,7 @@ func TestMetrics(t *testing.T) {
 	m := NewMetrics(Sources{
 		Register: f.register.Metrics(), MTA: mail, LogSize: f.log.Size, Checkpoint: f.log.Checkpoint, Published: func() time.Time { return time.Now().Add(-time.Minute) },
 		Stamps: func() (uint64, uint64) { return 5, 2 }, StampedTo: func() (uint64, bool) { return 0, false },
-		Clock: func() (time.Duration, bool) { return 250 * time.Millisecond, true }, Spool: func() int { return 4 },
+		Clock: func() (time.Duration, bool) { return 250 * time.Millisecond, true }, Backlog: func() mta.Backlog { return mta.Backlog{Waiting: 4, Failing: 2, Oldest: time.Now().Add(-time.Minute)} },
 		Extracts: func() (int, int, uint64) { return 3, 1, 9 }, FreeBytes: func() (int64, error) { return 0, errors.New("no") },
 	})
 	f.o.Metrics = m
@@ -138,15 +138,17 @@ func TestMetrics(t *testing.T) {
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	body := w.Body.String()
 	for _, line := range []string{"scripta_register_records_total 3", "scripta_mta_messages_accepted_total 7", "scripta_log_leaves 3", "scripta_log_checkpoint_leaves 3", "scripta_tsa_granted_total 5",
-		"scripta_tsa_failed_total 2", "scripta_clock_bound_seconds 0.25", "scripta_clock_traceable 1", "scripta_spool_waiting_messages 4", "scripta_extracts_open 3", "scripta_extracts_late 1",
+		"scripta_tsa_failed_total 2", "scripta_clock_bound_seconds 0.25", "scripta_clock_traceable 1", "scripta_spool_waiting_messages 4", "scripta_spool_failing_messages 2", "scripta_extracts_open 3", "scripta_extracts_late 1",
 		"scripta_extracts_failures_total 9", "scripta_disk_free_bytes -1", "scripta_api_auth_failures_total 1", `scripta_api_requests_total{method="GET",route="/v1/messages/:id",status="404"} 1`,
 		`scripta_api_requests_total{method="other",route="",status="404"} 1`} {
 		if !strings.Contains(body, "\n"+line+"\n") {
 			t.Errorf("no line %q", line)
 		}
 	}
-	if age := regexp.MustCompile(`\nscripta_log_checkpoint_age_seconds (6[0-9])`); !age.MatchString(body) {
-		t.Error("no age of the checkpoint")
+	for _, age := range []string{"log_checkpoint_age", "spool_oldest"} {
+		if !regexp.MustCompile(`\nscripta_` + age + `_seconds 6[0-9]`).MatchString(body) {
+			t.Errorf("no %s", age)
+		}
 	}
 	for _, secret := range []string{"secret", "BREW", "anna", "none@"} {
 		if strings.Contains(body, secret) {

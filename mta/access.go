@@ -82,6 +82,9 @@ type session struct {
 	sender   string
 	rcpt     []string
 	seen     map[string]bool
+	octets   int  // of rcpt
+	crowded  bool // more recipients came than any message can have: DATA is refused
+	bare     bool // a message with bare controls came; what was read ahead behind it is not looked at
 	busy     atomic.Bool
 	closed   bool
 }
@@ -135,7 +138,7 @@ func (s *session) authenticate(username, password string) error {
 }
 
 // Reset implements [smtp.Session].
-func (s *session) Reset() { s.sender, s.rcpt, s.seen = "", nil, nil }
+func (s *session) Reset() { s.sender, s.rcpt, s.seen, s.octets, s.crowded = "", nil, nil, 0, false }
 
 // Logout implements [smtp.Session].
 func (s *session) Logout() error {
@@ -156,11 +159,17 @@ func (s *session) Logout() error {
 	return nil
 }
 
-// Mail implements [smtp.Session].
+// Mail implements [smtp.Session]. An address comes without its quotes, so that
+// what was <" mario"@domain> begins with a space: it must be plain before it is
+// compared with the account's, from which it then differs by case alone.
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	switch {
+	case s.bare:
+		return s.refused(replyBareBefore)
 	case s.user == "", !s.point.auth.MayLogin(s.user): // suspended or closed since
 		return s.refused(replyAuthRequired)
+	case !plainAddress(from):
+		return s.refused(replyBadAddress)
 	case !pec.SameAddress(from, s.user):
 		return s.refused(replyNotOwner)
 	}
@@ -183,10 +192,15 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	if s.seen == nil {
 		s.seen = map[string]bool{}
 	}
-	if !s.seen[key] {
-		s.seen[key] = true
-		s.rcpt = append(s.rcpt, to)
+	if s.seen[key] || s.crowded {
+		return nil
 	}
+	if s.octets += len(to); s.octets > maxFacts {
+		s.crowded, s.rcpt, s.seen = true, nil, map[string]bool{}
+		return nil
+	}
+	s.seen[key] = true
+	s.rcpt = append(s.rcpt, to)
 	return nil
 }
 
@@ -222,9 +236,13 @@ func (s *session) refused(err error) error {
 }
 
 func (s *session) data(r io.Reader) error {
+	if s.crowded {
+		return replyFactsTooBig
+	}
 	sub, err := s.point.pipeline.handIn(context.Background(), r, s.sender, s.rcpt, s.user, s.peer(), func(err error) error {
 		switch {
 		case s.conn.TakeBare() && !errors.Is(err, smtp.ErrDataTooLarge):
+			s.bare = true
 			return replyBareControl
 		case err == nil && s.conn.Broken(): // BDAT cut short looks like the end of the message
 			return replyCutShort

@@ -95,8 +95,8 @@ func (w *world) checkAfter(n int, sent error) {
 	if left, _ := filepath.Glob(filepath.Join(w.data, "mail", domain, "*", "tmp", "*")); len(left) > 0 {
 		w.t.Errorf("call %d: left in tmp: %v", n, left)
 	}
-	if p.Waiting() != 0 {
-		w.t.Errorf("call %d: %d jobs wait", n, p.Waiting())
+	if b := p.Backlog(); b != (Backlog{}) {
+		w.t.Errorf("call %d: the backlog is %+v", n, b)
 	}
 	if err := p.log.Verify(w.t.Context()); err != nil {
 		w.t.Errorf("call %d: the log: %v", n, err)

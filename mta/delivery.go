@@ -46,6 +46,10 @@ type placed struct {
 // fails the whole stage, which is run again. verdict, if given, may fail
 // placements before they are written; what it decided is in the note.
 //
+// The note alone tells what became of a placement, now and on every rerun: what
+// follows from it may be recorded and sent already. A mailbox that somebody
+// removes after the note has got its message at t, and lost it with all others.
+//
 // named is the time in the files' names, which must be the same on every run.
 func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placement, verdict func(i int) error) (moment, error) {
 	var note placed
@@ -111,18 +115,19 @@ func (p *Pipeline) prepare(t *task, x *placement, named time.Time) error {
 	return err
 }
 
-// publish moves what was prepared. A mailbox that was removed since the note
-// fails alone.
+// publish moves what was prepared.
 func (p *Pipeline) publish(t *task, all []*placement) error {
 	for _, x := range all {
 		if x.failed != nil {
 			continue
 		}
-		err := p.boxes.Move(x.prepared)
-		switch x.failed = refusal(err); {
+		switch err := p.boxes.Move(x.prepared); {
 		case err == nil:
 			t.moved = append(t.moved, x.prepared)
-		case x.failed == nil:
+		case errors.Is(err, mailbox.ErrNoMailbox):
+			p.metrics.Alarms.Add(1)
+			p.log.Error("a mailbox was removed while a message was put into it", "tx", t.submission.id, "record", x.message.ID.String())
+		default:
 			return fmt.Errorf("couldn't publish to the mailboxes: %w", err)
 		}
 	}
@@ -130,12 +135,13 @@ func (p *Pipeline) publish(t *task, all []*placement) error {
 }
 
 // refusal returns why a mailbox refuses for good, as it is noted, or nil when
-// the error may pass.
+// the error may pass. What can be no mailbox's address is one that does not exist.
 func refusal(err error) error {
-	for _, e := range []error{mailbox.ErrNoMailbox, mailbox.ErrMailboxFull} {
-		if errors.Is(err, e) {
-			return e
-		}
+	switch {
+	case errors.Is(err, mailbox.ErrNoMailbox), errors.Is(err, mailbox.ErrAddress):
+		return mailbox.ErrNoMailbox
+	case errors.Is(err, mailbox.ErrMailboxFull):
+		return mailbox.ErrMailboxFull
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,9 +92,14 @@ func (w *world) openBoxes(fsys durable.FS) *mailbox.Store {
 }
 
 // testClock ticks a second with every reading.
-type testClock struct{ at time.Time }
+type testClock struct {
+	mu sync.Mutex
+	at time.Time
+}
 
 func (c *testClock) Now() (clock.Reading, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.at = c.at.Add(time.Second)
 	return clock.Reading{Time: c.at, State: clock.Synced}, nil
 }
@@ -137,7 +143,7 @@ func (w *world) begin(fsys durable.FS) (p *process, err error) {
 		Index: providers.New(&providers.Provider{Name: "Esempio", Domains: []string{domain}, ServiceAddress: "posta-certificata@" + domain,
 			Certificates: [][32]byte{providers.Fingerprint(w.signer.Certificate())}}),
 		Composer: &pec.Composer{Provider: pec.Provider{Name: "Esempio", Domain: domain, ServiceAddress: "posta-certificata@" + domain}, Signer: w.signer, Location: calendar.Rome()},
-		Roots:    w.roots, Clock: &testClock{time.Now().Truncate(time.Second)}, KeepOriginals: true,
+		Roots:    w.roots, Clock: &testClock{at: time.Now().Truncate(time.Second)}, KeepOriginals: true,
 		Limits: Limits{Recipients: 5, BytesTimesRecipients: 1 << 20}, FreeBytes: func() (int64, error) { return 1 << 40, nil }, Logger: quiet})
 	if err != nil {
 		return nil, errors.Join(err, closeAll())

@@ -60,9 +60,17 @@ func (p *Pipeline) checkEnvelope(t *task, e *receipts.Issued, at moment) (*envel
 	return &envelope{issued: e, signed: signed, facts: signed.Certification.Facts()}, nil
 }
 
-// stageSize is how many mailboxes one stage of deliveries fills: bounded, so that
-// a message to many recipients holds few files open.
-const stageSize = 64
+// A stage of deliveries is bounded, so that a message to many recipients holds
+// few files open, and so that messages and records of a stage, each of which
+// names all recipients, fit into memory.
+const (
+	stageSize  = 64      // mailboxes
+	stageBytes = 8 << 20 // weight of the submission, times mailboxes
+)
+
+// stageOf is how many mailboxes a stage fills. It is the same on every run: the
+// stages' notes count by it.
+func stageOf(weight int) int { return min(stageSize, max(1, stageBytes/weight)) }
 
 // receive takes an envelope in charge and delivers it (RFC 6109 §3.2.1, §3.3).
 // b holds what the Access Point issued. It is stored and recorded together with
@@ -118,8 +126,13 @@ func (p *Pipeline) receive(ctx context.Context, t *task, b *batch, acceptance, i
 		{mailbox: s.Sender, message: acceptance, bypassQuota: true},
 		{mailbox: p.composer.Provider.ServiceAddress, message: takeCharge.Issued, bypassQuota: true},
 	}
-	for from := 0; from < len(taken); from += stageSize {
-		group := &delivery{p: p, t: t, env: env, tx: tx, from: from, recipients: taken[from:min(from+stageSize, len(taken))]}
+	weight, err := s.weight(p)
+	if err != nil {
+		return err
+	}
+	stage := stageOf(weight)
+	for from := 0; from < len(taken); from += stage {
+		group := &delivery{p: p, t: t, env: env, tx: tx, from: from, recipients: taken[from:min(from+stage, len(taken))]}
 		if err := group.run(ctx, first, log); err != nil {
 			return err
 		}

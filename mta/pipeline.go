@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -67,6 +68,7 @@ type Pipeline struct {
 	free     func() (int64, error)
 	log      *slog.Logger
 	metrics  Metrics
+	backlog  backlog
 
 	places   chan struct{} // taken by the messages that enter, until a worker has them
 	tasks    chan *task
@@ -87,7 +89,6 @@ type task struct {
 	rerun      bool                // an earlier run, of this process or another, may have stored or recorded something
 	held       *receipts.Held      // messages and contents of this run
 	moved      []*mailbox.Prepared // published in this run, and not flushed yet
-	tries      int
 }
 
 // tasksWaiting bounds how many accepted messages wait for a worker; beyond it
@@ -115,6 +116,7 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 		if t != nil {
 			live[[16]byte(j.ID)] = true
 			live[[16]byte(t.submission.Incoming)] = true
+			p.backlog.add(j.ID, t.submission.Moment.Time)
 			p.tasks <- t
 		}
 	}
@@ -183,13 +185,27 @@ func (p *Pipeline) work() {
 func (p *Pipeline) runTask(t *task) {
 	log := p.log.With("tx", fmt.Sprintf("%x", t.job.ID))
 	start := time.Now()
-	err := p.carry(context.WithoutCancel(p.ctx), t, log)
+	err := p.carrySafely(t, log)
 	if err == nil {
 		p.metrics.finished(time.Since(start))
 		p.ended <- t
 		return
 	}
 	p.putOff(t, err, log)
+}
+
+// carrySafely turns a panic into an error: what one message brings about must not
+// end the process, which would run the same job again at its next start, and so
+// for ever.
+func (p *Pipeline) carrySafely(t *task, log *slog.Logger) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.metrics.Alarms.Add(1)
+			log.Error("a job panicked", "panic", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("mta: panic: %v", r)
+		}
+	}()
+	return p.carry(context.WithoutCancel(p.ctx), t, log)
 }
 
 // finishEvery is how long the pipeline collects jobs that came to their end,
@@ -208,20 +224,28 @@ func (p *Pipeline) forget() {
 		for n := len(p.ended); n > 0; n-- { // nobody else receives
 			ts = append(ts, <-p.ended)
 		}
-		if err := p.finish(ts...); err != nil {
-			for _, t := range ts {
+		if p.finish(ts...) == nil {
+			continue
+		}
+		for _, t := range ts { // one must not hold up the others
+			if err := p.finish(t); err != nil {
 				p.putOff(t, err, p.log.With("tx", t.submission.id))
 			}
 		}
 	}
 }
 
-// putOff runs a job again later.
+// putOff runs a job again later: after 2 seconds, 4, and so on up to 5 minutes.
+// The log hears of it as an error once, and again when the reason changes.
 func (p *Pipeline) putOff(t *task, err error, log *slog.Logger) {
-	t.tries++
+	tries, again := p.backlog.failed(t.job.ID, err)
 	p.metrics.Retries.Add(1)
-	delay := min(time.Second<<min(t.tries, 9), 5*time.Minute)
-	log.Error("a job failed and will be run again", "err", err, "tries", t.tries, "in", delay)
+	delay := min(time.Second<<min(tries, 9), 5*time.Minute)
+	level := slog.LevelError
+	if again {
+		level = slog.LevelInfo
+	}
+	log.Log(context.Background(), level, "a job failed and will be run again", "err", err, "tries", tries, "in", delay)
 	if errors.Is(err, register.ErrStopped) || errors.Is(err, register.ErrConflict) {
 		p.metrics.Alarms.Add(1)
 	}
@@ -263,5 +287,9 @@ func (m moment) detail(more ...record.Pair) []record.Pair {
 // Metrics returns the pipeline's counters.
 func (p *Pipeline) Metrics() *Metrics { return &p.metrics }
 
-// Waiting is the number of messages that are accepted and not finished.
-func (p *Pipeline) Waiting() int { return p.spool.Waiting() }
+// Backlog tells of the messages that are accepted and not finished.
+func (p *Pipeline) Backlog() Backlog {
+	b := p.backlog.now()
+	b.Waiting = p.spool.Waiting()
+	return b
+}

@@ -29,6 +29,7 @@ type submission struct {
 	Sender       string          `json:"sender"`        // reverse path
 	Recipients   []pec.Recipient `json:"recipients"`    // forward paths, each once
 	Reasons      []string        `json:"reasons"`       // not empty: not to be accepted
+	Provider     string          `json:"provider"`      // the provider's name when the message came
 	Actor        string          `json:"actor"`
 	Peer         record.Peer     `json:"peer"`
 	Incoming     spool.ID        `json:"incoming"` // id of the Incoming Point's transaction
@@ -50,7 +51,7 @@ type submissionFacts struct {
 }
 
 func decodeSubmission(j *spool.Job) (*submission, error) {
-	s := new(submission)
+	s := &submission{id: hex.EncodeToString(j.ID[:])}
 	if err := json.Unmarshal(j.Body, s); err != nil {
 		return nil, fmt.Errorf("job %x cannot be read: %w", j.ID, err)
 	}
@@ -71,12 +72,35 @@ func (s *submission) facts(envelopeID string) pec.Facts {
 // record begins a record about the submission.
 func (s *submission) record(p *Pipeline, kind record.Kind, envelopeID string) *record.Record {
 	r := &record.Record{Kind: kind, Time: s.Moment.Time, MessageID: trimID(envelopeID), OriginalID: s.Facts.MessageID,
-		Sender: s.Sender, Subject: s.Facts.Subject, Provider: p.composer.Provider.Name, ReceiptType: s.Facts.ReceiptType.String(),
+		Sender: s.Sender, Subject: s.Facts.Subject, Provider: s.Provider, ReceiptType: s.Facts.ReceiptType.String(),
 		Detail: s.Moment.detail()}
 	for _, x := range s.Recipients {
 		r.Recipients = append(r.Recipients, record.Recipient{Address: x.Address, Certified: x.Certified})
 	}
 	return r
+}
+
+// maxFacts bounds a submission's weight, bytes. It is far below
+// register.MaxRecord, and no daticert.xml of such facts, which may take five
+// octets for one, is longer than what the Incoming Point reads
+// (pec.Limits.CertificationBytes). Five hundred recipients with addresses of 254
+// octets weigh 267 KB.
+const maxFacts = 384 << 10
+
+// weight is about the size of the largest record that any step of the
+// submission makes, bytes: one about all of its recipients. What differs from
+// step to step (identifiers, digests, marks of the clock) adds less than 4 KiB.
+func (s *submission) weight(p *Pipeline) (int, error) {
+	r := s.record(p, record.Submitted, "")
+	for _, x := range s.Recipients {
+		r.About = append(r.About, x.Address)
+	}
+	r.Outcome.Text, r.Peer, r.Actor = joinReasons(s.Reasons), s.Peer, s.Actor
+	f, err := r.Fields()
+	if err != nil {
+		return 0, err
+	}
+	return f.Size() + len(s.Facts.ReplyTo), nil // which messages state, too
 }
 
 // submitted is the transaction's first record, appended before 250.
@@ -95,21 +119,21 @@ func (p *Pipeline) run(ctx context.Context, t *task, log *slog.Logger) error {
 }
 
 // carry carries a job to its end. Every step may be run again.
-func (p *Pipeline) carry(ctx context.Context, t *task, log *slog.Logger) error {
+func (p *Pipeline) carry(ctx context.Context, t *task, log *slog.Logger) (err error) {
 	if t.placed {
 		p.leave()
 		t.placed = false
 	}
 	s := t.submission
 	t.held, t.moved = p.register.Receipts().Hold(p.register.Contents()), nil
-	var err error
+	defer func() {
+		t.rerun = true // from now on something may be stored
+		err = errors.Join(err, t.held.Close())
+	}()
 	if len(s.Reasons) > 0 {
-		err = p.refuse(ctx, t)
-	} else {
-		err = p.accept(ctx, t, log)
+		return p.refuse(ctx, t)
 	}
-	t.rerun = true // from now on something may be stored
-	return errors.Join(err, t.held.Close())
+	return p.accept(ctx, t, log)
 }
 
 // finish forgets jobs that came to their end, when what they put into mailboxes
@@ -128,6 +152,9 @@ func (p *Pipeline) finish(ts ...*task) error {
 	}
 	if err := p.spool.Done(jobs...); err != nil {
 		return err
+	}
+	for _, j := range jobs {
+		p.backlog.remove(j.ID)
 	}
 	if p.keep {
 		return nil
@@ -216,10 +243,11 @@ func joinReasons(reasons []string) string {
 	return string(all)
 }
 
-// newSubmission fixes what is decided when the message's last octet is there.
-func (p *Pipeline) newSubmission(o *pec.Original, m moment, content keys.Month, sender string, recipients []string, actor string, peer record.Peer) *submission {
-	s := &submission{Moment: m, ContentMonth: uint16(content), Sender: sender, Reasons: p.checkForm(o, sender, recipients), Actor: actor, Peer: peer,
-		Digest: o.Digest[:], Facts: submissionFacts{MessageID: o.MessageID, Subject: o.Subject, ReplyTo: o.ReplyTo, ReceiptType: o.ReceiptType,
+// newSubmission fixes what is decided when the message's last octet is there, but
+// for its ids and its time.
+func (p *Pipeline) newSubmission(o *pec.Original, content keys.Month, sender string, recipients []string, actor string, peer record.Peer) *submission {
+	s := &submission{ContentMonth: uint16(content), Sender: sender, Reasons: p.checkForm(o, sender, recipients), Provider: p.composer.Provider.Name,
+		Actor: actor, Peer: peer, Digest: o.Digest[:], Facts: submissionFacts{MessageID: o.MessageID, Subject: o.Subject, ReplyTo: o.ReplyTo, ReceiptType: o.ReceiptType,
 			To: o.To, Cc: o.Cc, Size: o.Size}}
 	for _, r := range recipients {
 		_, certified := p.index.OfAddress(r)
@@ -245,7 +273,9 @@ func (p *Pipeline) room() error {
 
 // handIn takes a message at the Access Point: it reads it once from r, sealing
 // its octets as they come, and returns nil when it is safe. judge sees the
-// outcome of reading and says whether the message counts as whole.
+// outcome of reading and says whether the message counts as whole. Nothing of
+// what is refused is durable, and nothing that is taken is too large for any of
+// its later steps.
 func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recipients []string, actor string, peer record.Peer, judge func(error) error) (*submission, error) {
 	if err := p.room(); err != nil {
 		return nil, err
@@ -270,6 +300,14 @@ func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recip
 			err = replyEmpty
 		}
 	}
+	var s *submission
+	if err == nil {
+		s = p.newSubmission(original, month, sender, recipients, actor, peer)
+		var weight int
+		if weight, err = s.weight(p); err == nil && weight > maxFacts {
+			err = replyFactsTooBig
+		}
+	}
 	if err == nil {
 		err = p.enter()
 	}
@@ -277,13 +315,11 @@ func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recip
 		w.Abort()
 		return nil, err
 	}
-	at, err := p.now()
-	if err != nil {
+	if s.Moment, err = p.now(); err != nil {
 		p.leave()
 		w.Abort()
 		return nil, err
 	}
-	s := p.newSubmission(original, at, month, sender, recipients, actor, peer)
 	s.id = hex.EncodeToString(id[:])
 	rand.Read(s.Incoming[:])
 	if err := p.take(ctx, id, w, s, original); err != nil {
@@ -332,11 +368,12 @@ func (p *Pipeline) take(ctx context.Context, id spool.ID, w *receipts.ContentWri
 	}
 	first := register.Entry{ID: record.MakeID(id, stepSubmitted, 0), Record: p.submitted(s, id)}
 	if _, err := p.register.Append(ctx, first); err != nil {
-		if errors.Is(err, syscall.ENOSPC) { // refused whole: the record is not in doubt
+		if !errors.Is(err, register.ErrStopped) { // refused whole: the record is not in doubt
 			p.abandon(id, job, s)
 		}
 		return err
 	}
+	p.backlog.add(id, s.Moment.Time)
 	select {
 	case p.tasks <- &task{job: job, submission: s, original: o, placed: true}:
 	case <-p.ctx.Done(): // stopping: the job is run after the restart

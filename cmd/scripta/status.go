@@ -84,11 +84,7 @@ func (d *daemon) roles() []roleCheck {
 			return fmt.Sprintf("%d records published", cp.Size), nil
 		}},
 		{"pipeline", func() (string, error) {
-			m := d.pipeline.Metrics()
-			if n := m.Alarms.Load(); n > 0 {
-				return "", fmt.Errorf("%d alarms since the start: see the log", n)
-			}
-			return fmt.Sprintf("%d messages under way, %d finished", d.pipeline.Waiting(), m.Finished.Load()), nil
+			return d.pipelineStatus(time.Now())
 		}},
 		{"disk", d.diskRole},
 		{"clock", d.clockRole},
@@ -149,6 +145,31 @@ func (d *daemon) archiveRole() (string, error) {
 		return "days are closed at UTC midnight", d.closer.Health()
 	}
 	return "days are closed by scripta archive close (archive.automatic is false)", d.closer.Health()
+}
+
+// stuckAfter is how often a job fails before somebody should look: after that it
+// has waited for half a minute.
+const stuckAfter = 5
+
+// pipelineStatus tells of the messages that are under way.
+func (d *daemon) pipelineStatus(now time.Time) (string, error) {
+	m, b := d.pipeline.Metrics(), d.pipeline.Backlog()
+	detail := fmt.Sprintf("%d messages under way, %d finished", b.Waiting, m.Finished.Load())
+	if !b.Oldest.IsZero() {
+		detail += fmt.Sprintf("; the oldest waits for %v", now.Sub(b.Oldest).Round(time.Second))
+	}
+	if w := b.Worst; b.Failing > 0 {
+		detail += fmt.Sprintf("; %d failed and will be run again, such as %s after %d times: %v", b.Failing, w.Transaction, w.Tries, w.Err)
+	}
+	switch n := m.Alarms.Load(); {
+	case b.Worst.Tries >= stuckAfter:
+		return "", errors.New(detail)
+	case n > 0:
+		return "", fmt.Errorf("%d alarms since the start: see the log; %s", n, detail)
+	case b.Failing > 0:
+		return "", warn("%s", detail)
+	}
+	return detail, nil
 }
 
 // status asks every role.

@@ -48,7 +48,7 @@ func (d *daemon) openWeb() error {
 			r, err := d.clock.Now()
 			return r.Bound, err == nil && traceable(r)
 		},
-		Spool: d.pipeline.Waiting,
+		Backlog: d.pipeline.Backlog,
 		Extracts: func() (int, int, uint64) {
 			open, late := requests.Waiting(time.Now())
 			return open, late, requests.Failures.Load()

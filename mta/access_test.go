@@ -1,0 +1,89 @@
+package mta
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-smtp"
+
+	"scripta/internal/durable"
+)
+
+func newSession(t *testing.T) *session {
+	t.Helper()
+	p, err := newWorld(t).begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	log := slog.New(slog.DiscardHandler)
+	return &session{point: NewAccessPoint(p.Pipeline, nil, 10, log), log: log, user: "mario@" + domain}
+}
+
+// A reverse path comes without its quotes: <" mario"@domain> must not pass for
+// the account, to whose mailbox nothing so addressed can be delivered.
+func TestReversePath(t *testing.T) {
+	t.Parallel()
+	s := newSession(t)
+	for from, want := range map[string]*smtp.SMTPError{
+		"mario@" + domain: nil, "MARIO@" + strings.ToUpper(domain): nil, "lucia@" + domain: replyNotOwner,
+		" mario@" + domain: replyBadAddress, "mario@" + domain + " ": replyBadAddress, "\tmario@" + domain: replyBadAddress,
+		"<mario@" + domain + ">": replyBadAddress, "mario @" + domain: replyBadAddress, "\"mario\"@" + domain: replyBadAddress, "": replyBadAddress,
+	} {
+		s.Reset()
+		err := s.Mail(from, nil)
+		if want == nil && err != nil || want != nil && !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", from, err, want)
+		}
+		if err == nil && s.sender != from {
+			t.Errorf("%q became %q", from, s.sender)
+		}
+	}
+}
+
+// Beyond what any message can have, recipients are not even kept; the message is
+// then refused as a whole.
+func TestCrowdedSession(t *testing.T) {
+	t.Parallel()
+	s := newSession(t)
+	if err := s.Mail("mario@"+domain, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; s.octets <= maxFacts; i++ {
+		if err := s.Rcpt(fmt.Sprintf("%0200d@%s", i, domain), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(s.rcpt) != 0 {
+		t.Errorf("%d recipients are kept", len(s.rcpt))
+	}
+	if err := s.Rcpt("lucia@"+domain, nil); err != nil || len(s.rcpt) != 0 {
+		t.Errorf("one more: %v, %q", err, s.rcpt)
+	}
+	if err := s.data(strings.NewReader("x")); !errors.Is(err, replyFactsTooBig) {
+		t.Errorf("DATA: %v", err)
+	}
+	s.Reset()
+	if err := s.Rcpt("lucia@"+domain, nil); err != nil || len(s.rcpt) != 1 {
+		t.Errorf("after RSET: %v, %q", err, s.rcpt)
+	}
+}
+
+// Behind a message with bare controls nothing is read on this connection: what
+// was read ahead with it has not been looked at.
+func TestNothingBehindBareControls(t *testing.T) {
+	t.Parallel()
+	s := newSession(t)
+	s.bare = true
+	s.Reset()
+	if err := s.Mail("mario@"+domain, nil); !errors.Is(err, replyBareBefore) {
+		t.Errorf("MAIL: %v", err)
+	}
+}
