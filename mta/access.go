@@ -160,18 +160,18 @@ func (s *session) Logout() error {
 }
 
 // Mail implements [smtp.Session]. An address comes without its quotes, so that
-// what was <" mario"@domain> begins with a space: it must be plain before it is
-// compared with the account's, from which it then differs by case alone.
+// what was <" mario"@domain> begins with a space and compares as the account's. It
+// must be plain, too: then it differs from the account's by case alone.
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	switch {
 	case s.bare:
 		return s.refused(replyBareBefore)
 	case s.user == "", !s.point.auth.MayLogin(s.user): // suspended or closed since
 		return s.refused(replyAuthRequired)
-	case !plainAddress(from):
-		return s.refused(replyBadAddress)
 	case !pec.SameAddress(from, s.user):
 		return s.refused(replyNotOwner)
+	case !plainAddress(from):
+		return s.refused(replyBadAddress)
 	}
 	if err := s.point.pipeline.room(); err != nil {
 		return s.refused(replyFor(err, s.log))

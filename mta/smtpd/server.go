@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -16,7 +18,8 @@ import (
 // for 1,000; real messages have longer ones, which are carried as they are.
 const maxLine = 1 << 20
 
-// handshakeTime bounds a TLS handshake, and the dialog before STARTTLS.
+// handshakeTime bounds a TLS handshake, and the dialog before STARTTLS: a client
+// that says nothing must not keep one of the connections.
 const handshakeTime = 30 * time.Second
 
 // Config says how a server behaves.
@@ -35,8 +38,9 @@ type Config struct {
 
 // Server serves SMTP on any number of listeners.
 type Server struct {
-	cfg  Config
-	smtp *smtp.Server
+	cfg      Config
+	smtp     *smtp.Server
+	patience time.Duration // for what comes before SMTP over TLS
 
 	mu      sync.Mutex // guards what follows
 	conns   map[*Conn]struct{}
@@ -49,7 +53,7 @@ type Server struct {
 
 // NewServer makes a server; it serves nothing yet.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, conns: map[*Conn]struct{}{}, from: map[string]int{}, raw: map[net.Conn]struct{}{}, stop: make(chan struct{})}
+	s := &Server{cfg: cfg, patience: handshakeTime, conns: map[*Conn]struct{}{}, from: map[string]int{}, raw: map[net.Conn]struct{}{}, stop: make(chan struct{})}
 	s.smtp = smtp.NewServer(cfg.Backend)
 	s.smtp.Domain = cfg.Domain
 	s.smtp.MaxMessageBytes = cfg.MaxMessageBytes
@@ -63,46 +67,76 @@ func NewServer(cfg Config) *Server {
 
 // ServeTLS serves connections that begin with TLS (RFC 8314), until Shutdown.
 func (s *Server) ServeTLS(l net.Listener) error {
-	return s.smtp.Serve(&listener{Listener: l, s: s, open: func(c net.Conn) (net.Conn, bool) {
-		return tls.Server(c, s.cfg.TLS), false
-	}})
+	return s.serve(l, false, func(c net.Conn) (*tls.Conn, bool) { return handshake(c, s.cfg.TLS, s.patience) })
 }
 
 // ServeStartTLS serves connections that begin in clear and must be secured by
 // STARTTLS before anything else, until Shutdown.
 func (s *Server) ServeStartTLS(l net.Listener) error {
-	ready := make(chan net.Conn)
-	q := &queueListener{Listener: l, ready: ready, closed: make(chan struct{})}
-	var wait sync.WaitGroup
+	return s.serve(l, true, func(c net.Conn) (*tls.Conn, bool) { return startTLS(c, s.cfg.Domain, s.cfg.TLS, s.patience) })
+}
+
+// serve hands on what secure has made of the connections that l accepts. mute
+// says that they have been greeted.
+func (s *Server) serve(l net.Listener, mute bool, secure func(net.Conn) (*tls.Conn, bool)) error {
+	q := &queue{Listener: l, ready: make(chan net.Conn), ended: make(chan struct{})}
 	go func() {
-		defer close(q.closed)
+		defer close(q.ended)
 		for {
-			c, err := l.Accept()
+			c, err := s.accept(l)
 			if err != nil {
 				q.err = err
-				break
+				return
 			}
-			if !s.admit(c) {
-				continue
+			if s.admit(c) {
+				go s.hand(c, mute, secure, q)
 			}
-			wait.Go(func() { s.secure(c, ready) })
 		}
-		wait.Wait()
 	}()
 	return s.smtp.Serve(q)
 }
 
-// secure holds the dialog in clear and hands the connection on.
-func (s *Server) secure(c net.Conn, ready chan<- net.Conn) {
-	t, ok := startTLS(c, s.cfg.Domain, s.cfg.TLS)
+// accept waits for the next connection. When there is no descriptor or memory
+// for one it tries again later: only a listener that is closed ends.
+func (s *Server) accept(l net.Listener) (net.Conn, error) {
+	for delay := 5 * time.Millisecond; ; delay = min(2*delay, time.Second) {
+		c, err := l.Accept()
+		if err == nil || final(err) {
+			return c, err
+		}
+		s.cfg.Logger.Error("a connection could not be accepted", "listener", l.Addr().String(), "err", err, "again in", delay)
+		select {
+		case <-time.After(delay):
+		case <-s.stop:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// final tells of an error of accept after which there can be no connection any
+// more. All others are of one connection, or pass (accept(2)).
+func final(err error) bool {
+	for _, e := range []error{net.ErrClosed, io.EOF, io.ErrClosedPipe, syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// hand secures a connection and hands it on.
+func (s *Server) hand(c net.Conn, mute bool, secure func(net.Conn) (*tls.Conn, bool), q *queue) {
+	t, ok := secure(c)
 	if !ok {
 		_ = c.Close()
 		s.leave(c)
 		return
 	}
-	w := s.wrap(c, t, true)
+	w := s.wrap(c, t, mute)
 	select {
-	case ready <- w:
+	case q.ready <- w:
+	case <-q.ended:
+		_ = w.Close()
 	case <-s.stop:
 		_ = w.Close()
 	}
@@ -120,7 +154,7 @@ func (s *Server) admit(c net.Conn) bool {
 	s.mu.Unlock()
 	if full {
 		_ = c.SetDeadline(time.Now().Add(time.Second))
-		_, _ = c.Write([]byte("421 4.7.0 Too many connections, try again later\r\n"))
+		_, _ = c.Write([]byte("421 4.7.0 Troppe connessioni, riprovare piu' tardi / Too many connections, try again later\r\n"))
 		_ = c.Close()
 	}
 	return !full
@@ -139,7 +173,7 @@ func (s *Server) leave(c net.Conn) {
 
 // wrap makes the connection that go-smtp sees of an admitted one.
 func (s *Server) wrap(raw, c net.Conn, mute bool) *Conn {
-	w := &Conn{Conn: c, idle: s.cfg.Idle, muteLine: mute}
+	w := &Conn{Conn: c, idle: s.cfg.Idle, domain: s.cfg.Domain, muteLine: mute}
 	w.release = func() {
 		s.mu.Lock()
 		delete(s.conns, w)
@@ -199,41 +233,20 @@ func (s *Server) Shutdown(ctx context.Context, busy func(*Conn) bool) error {
 	}
 }
 
-// listener turns accepted connections into Conns.
-type listener struct {
+// queue is a listener that hands on connections which are ready.
+type queue struct {
 	net.Listener
-	s    *Server
-	open func(net.Conn) (c net.Conn, mute bool)
+	ready chan net.Conn
+	ended chan struct{} // closed after err is set
+	err   error
 }
 
 // Accept implements [net.Listener].
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if l.s.admit(c) {
-			t, mute := l.open(c)
-			return l.s.wrap(c, t, mute), nil
-		}
-	}
-}
-
-// queueListener hands on connections that another goroutine made ready.
-type queueListener struct {
-	net.Listener
-	ready  chan net.Conn
-	closed chan struct{} // closed after err is set
-	err    error
-}
-
-// Accept implements [net.Listener].
-func (q *queueListener) Accept() (net.Conn, error) {
+func (q *queue) Accept() (net.Conn, error) {
 	select {
 	case c := <-q.ready:
 		return c, nil
-	case <-q.closed:
+	case <-q.ended:
 		return nil, q.err
 	}
 }

@@ -298,7 +298,7 @@ func FuzzStartTLS(f *testing.F) {
 		client, server := net.Pipe()
 		go func() { _, _ = client.Write(in); _ = client.Close() }()
 		go func() { _, _ = io.Copy(io.Discard, client) }()
-		if _, ok := startTLS(server, "pec.example", cfg); ok && !bytes.Contains(bytes.ToUpper(in), []byte("STARTTLS")) {
+		if _, ok := startTLS(server, "pec.example", cfg, time.Second); ok && !bytes.Contains(bytes.ToUpper(in), []byte("STARTTLS")) {
 			t.Fatal("TLS without STARTTLS")
 		}
 		_ = server.Close()
