@@ -34,8 +34,9 @@ const startTime = 30 * time.Second
 type Cluster struct {
 	// Address is the log server's.
 	Address string
-	// Database is a connection string of the database.
-	Database string
+	// Database is a connection string of the database, which is at
+	// DatabaseAddress.
+	Database, DatabaseAddress string
 
 	dir      string // everything lies here
 	programs programs
@@ -136,7 +137,8 @@ func (c *Cluster) start() (err error) {
 	if c.port, err = freePort(); err != nil {
 		return err
 	}
-	c.Database = "postgres://postgres@127.0.0.1:" + c.port + "/postgres?sslmode=disable"
+	c.DatabaseAddress = "127.0.0.1:" + c.port
+	c.Database = c.DatabaseAt(c.DatabaseAddress)
 	if err := c.StartPostgres(); err != nil {
 		return err
 	}
@@ -156,6 +158,12 @@ func (c *Cluster) start() (err error) {
 		return err
 	}
 	return c.StartServer()
+}
+
+// DatabaseAt is the connection string of the database as it is reached at another
+// address, such as a proxy's.
+func (c *Cluster) DatabaseAt(address string) string {
+	return "postgres://postgres@" + address + "/postgres?sslmode=disable"
 }
 
 // credential is that of the user postgres if we are root, whom PostgreSQL
