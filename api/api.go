@@ -89,7 +89,9 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	e.Use(a.observe, a.protect)
-	e.NoRoute(func(c *gin.Context) { fail(c, problemNotFound) })
+	e.NoRoute(func(c *gin.Context) {
+		fail(c, problemNotFound.with("there is nothing at this path; /openapi.yaml tells what there is"))
+	})
 	e.NoMethod(func(c *gin.Context) { fail(c, problemMethod) })
 	a.engine = e
 	a.public(path)

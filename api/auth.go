@@ -25,6 +25,10 @@ const (
 	maxPassword = 1024
 )
 
+// wrongLogin does not tell which of the two is wrong, nor whether there is such
+// a mailbox.
+const wrongLogin = "the address or the password is wrong, or the mailbox is suspended or closed"
+
 // authenticate admits the holder of a mailbox, by HTTP Basic (RFC 7617).
 func (a *API) authenticate(c *gin.Context) {
 	if c.Request.TLS == nil {
@@ -32,8 +36,12 @@ func (a *API) authenticate(c *gin.Context) {
 		return
 	}
 	login, password, ok := c.Request.BasicAuth()
-	if !ok || login == "" || len(login) > maxLogin || len(password) > maxPassword {
-		fail(c, problemUnauthorized)
+	if !ok || login == "" {
+		fail(c, problemUnauthorized.with("send the mailbox's full address and its password by HTTP Basic authentication"))
+		return
+	}
+	if len(login) > maxLogin || len(password) > maxPassword {
+		fail(c, problemUnauthorized.with(wrongLogin))
 		return
 	}
 	mailbox := strings.ToLower(login)
@@ -56,7 +64,8 @@ func (a *API) authenticate(c *gin.Context) {
 		if a.o.Metrics != nil {
 			a.o.Metrics.authFailures.Inc()
 		}
-		fail(c, problemUnauthorized)
+		a.o.Logger.Debug("authentication failed", "request", c.GetString(keyRequest), "login", mailbox, "peer", c.Request.RemoteAddr)
+		fail(c, problemUnauthorized.with(wrongLogin))
 		return
 	}
 	try.forgive(true, a.o.Wall())

@@ -38,6 +38,11 @@ func TestPrivateRoutesNeedAPassword(t *testing.T) {
 			r.mailbox, r.password = c.mailbox, c.password
 			w := f.do(r)
 			f.wantProblem(w, 401, "unauthorized")
+			missing := strings.Contains(w.Body.String(), "HTTP Basic")
+			wrong := strings.Contains(w.Body.String(), "the address or the password is wrong")
+			if missing != (c.mailbox == "") || wrong == missing {
+				t.Errorf("%.20q: %s", c.mailbox, w.Body)
+			}
 			if !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Basic realm=") {
 				t.Errorf("WWW-Authenticate %q", w.Header().Get("WWW-Authenticate"))
 			}

@@ -151,12 +151,12 @@ func (a *API) listExtracts(c *gin.Context) {
 func (a *API) getExtract(c *gin.Context) {
 	id, ok := extract.ParseRequestID(c.Param("id"))
 	if !ok {
-		fail(c, problemNotFound)
+		fail(c, problemNotFound.with("your mailbox has no request for an extract with this id, or it is not kept any more"))
 		return
 	}
 	x, err := a.o.Requests.Get(c.GetString(keyMailbox), id)
 	if err != nil {
-		fail(c, problemNotFound)
+		fail(c, problemNotFound.with("your mailbox has no request for an extract with this id, or it is not kept any more"))
 		return
 	}
 	writeJSON(c, http.StatusOK, newExtractState(x))
@@ -166,13 +166,13 @@ func (a *API) getExtract(c *gin.Context) {
 func (a *API) getExtractFile(c *gin.Context) {
 	id, ok := extract.ParseRequestID(c.Param("id"))
 	if !ok {
-		fail(c, problemNotFound)
+		fail(c, problemNotFound.with("your mailbox has no request for an extract with this id, or it is not kept any more"))
 		return
 	}
 	x, file, err := a.o.Requests.Deliver(c.Request.Context(), c.GetString(keyMailbox), id, peerOf(c.Request))
 	switch {
 	case errors.Is(err, extract.ErrNoRequest):
-		fail(c, problemNotFound)
+		fail(c, problemNotFound.with("your mailbox has no request for an extract with this id, or it is not kept any more"))
 		return
 	case errors.Is(err, extract.ErrNotReady):
 		fail(c, problemNotReady.with("it is due on "+x.Due.In(calendar.Rome()).Format(time.RFC3339)).after(5*time.Second))

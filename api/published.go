@@ -30,7 +30,7 @@ func (a *API) mountLog(prefix string) gin.HandlerFunc {
 		switch w.failed {
 		case 0:
 		case http.StatusNotFound:
-			fail(c, problemNotFound)
+			fail(c, problemNotFound.with("the log has not published this"))
 		case http.StatusServiceUnavailable:
 			fail(c, problemUnavailable)
 		default:
@@ -68,7 +68,7 @@ func (a *API) timestamp(c *gin.Context) {
 	name, ext, _ := strings.Cut(c.Param("file"), ".")
 	size, err := strconv.ParseUint(name, 10, 64)
 	if err != nil || strconv.FormatUint(size, 10) != name || a.o.Stamps == nil {
-		fail(c, problemNotFound)
+		fail(c, problemNotFound.with("there is no time stamp over a checkpoint of this size"))
 		return
 	}
 	var body []byte
@@ -85,7 +85,7 @@ func (a *API) timestamp(c *gin.Context) {
 		err = stamps.ErrNotFound
 	}
 	if errors.Is(err, stamps.ErrNotFound) {
-		fail(c, problemNotFound)
+		fail(c, problemNotFound.with("there is no time stamp over a checkpoint of this size"))
 		return
 	} else if err != nil {
 		a.failed(c, err)

@@ -43,7 +43,7 @@ func (a *API) getReceipt(c *gin.Context) {
 		return
 	}
 	if issue == nil {
-		fail(c, problemNotFound)
+		fail(c, problemNotFound.with("no receipt or envelope of your mailbox has this Message-ID"))
 		return
 	}
 	etag := `"` + hex.EncodeToString(issue.Record.Digest) + `"`

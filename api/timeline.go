@@ -77,7 +77,7 @@ func (a *API) getMessage(c *gin.Context) {
 		t.Events = append(t.Events, newEvent(mailbox, f))
 	}
 	if len(of) == 0 {
-		fail(c, problemNotFound)
+		fail(c, problemNotFound.with("no message of your mailbox has this identifier; it is the PEC one, as GET /v1/messages gives it"))
 		return
 	}
 	t.message = *summary(mailbox, of)

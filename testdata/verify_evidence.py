@@ -7,8 +7,13 @@ from the proofs, checks the log's signature, and says what openssl has to check.
 
     verify_evidence.py FILE [LOG.vkey]      check an evidence file
     verify_evidence.py --vectors FILE       check the test vectors of the record format
+    verify_evidence.py --help               say this
 
-Exits 0 when everything that it checks holds.
+LOG.vkey is the log's public key, which you got by another way than the file. Without
+it the key inside the file is taken, and who made the file is not checked.
+
+Exits 0 when everything that it checks holds, 1 when something does not, 2 when the
+command line is wrong.
 """
 import base64
 import hashlib
@@ -168,14 +173,22 @@ def open_checkpoint(note, vkey):
     assert key[0] == 1, "the log's key is not Ed25519"
     want = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
     assert bytes.fromhex(key_id) == want, "the key's id is not its own"
+    of = text.split("\n")[0]
+    assert of == name, "the checkpoint is of the log %s, and the key is of %s" % (of, name)
     lines = [x for x in signatures.split("\n") if x.startswith("\u2014 " + name + " ")]
     assert len(lines) == 1, "not signed once by the log"
     sig = base64.b64decode(lines[0].split(" ")[2])
     assert sig[:4] == want, "signed by another key"
     ed25519(key[1:], text.encode(), sig[4:])
-    origin, size, root = text.split("\n")[:3]
-    assert origin == name, "a checkpoint of another log"
+    _, size, root = text.split("\n")[:3]
     return int(size), base64.b64decode(root)
+
+
+class Archive(dict):
+    """Files by name; one that is not there is named."""
+
+    def __missing__(self, name):
+        raise AssertionError("the archive has no file " + name)
 
 
 # --- The evidence file ---------------------------------------------------------
@@ -184,7 +197,7 @@ def check_evidence(path, vkey_path):
     z = zipfile.ZipFile(path)
     names = z.namelist()
     assert len(set(names)) == len(names), "two files of one name"
-    files = {n: z.read(n) for n in names}
+    files = Archive((n, z.read(n)) for n in names)
 
     sums = dict(reversed(line.split("  ", 1)) for line in files["SHA256SUMS"].decode().splitlines())
     assert set(sums) == set(names) - {"SHA256SUMS"}, "SHA256SUMS lists other files"
@@ -206,6 +219,8 @@ def check_evidence(path, vkey_path):
             check_consistency(before, size, checkpoints[before], root, proof)
         before = size
     print("ok: %d checkpoint(s), signed and consistent" % len(checkpoints))
+    if not vkey_path:
+        print("NOTE: signed with the key inside the file itself: anybody could have made it. Give the log's own LOG.vkey")
 
     receipts = records = 0
     for n in sorted(x for x in names if x.startswith("records/")):
@@ -219,6 +234,7 @@ def check_evidence(path, vkey_path):
         assert kind is None or (int(kind, 16) >> 15) + 1 == leaf[1], n + ": kind and class disagree"
         proof = [bytes.fromhex(x) for x in r["proof"]]
         root = root_from_inclusion(r["index"], r["checkpoint"], sha(b"\x00", leaf), proof)
+        assert r["checkpoint"] in checkpoints, n + ": there is no checkpoint of size %s" % r["checkpoint"]
         assert root == checkpoints[r["checkpoint"]], n + ": the leaf is not in the tree"
         records += 1
         if "receipt" in r:
@@ -258,13 +274,33 @@ def check_vectors(path):
     print("ok: vectors")
 
 
+def reason(e):
+    """What is wrong, for a person."""
+    if isinstance(e, AssertionError):
+        return str(e) or "a check does not hold"
+    if isinstance(e, OSError):
+        return "couldn't read %s: %s" % (e.filename, e.strerror)
+    if isinstance(e, zipfile.BadZipFile):
+        return "this is no evidence file, or a damaged one: %s" % e
+    if isinstance(e, NotImplementedError) or isinstance(e, RuntimeError) and "password" in str(e):
+        return "the archive is compressed or encrypted in a way that evidence files never are: %s" % e
+    if isinstance(e, KeyError):
+        return "a JSON file lacks the member %s, or names something that is not there" % e
+    return "a file is not in the form of docs/format.md (%s: %s)" % (type(e).__name__, e)
+
+
 if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    if arguments in (["--help"], ["-h"]):
+        print(__doc__)
+        sys.exit(0)
     try:
-        if len(sys.argv) == 3 and sys.argv[1] == "--vectors":
-            check_vectors(sys.argv[2])
-        elif len(sys.argv) in (2, 3):
-            check_evidence(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None)
+        if len(arguments) == 2 and arguments[0] == "--vectors":
+            check_vectors(arguments[1])
+        elif len(arguments) in (1, 2) and not arguments[0].startswith("-"):
+            check_evidence(arguments[0], arguments[1] if len(arguments) == 2 else None)
         else:
-            sys.exit(__doc__)
-    except (AssertionError, KeyError, ValueError, IndexError, zipfile.BadZipFile, OSError) as e:
-        sys.exit("FAILED: %s: %s" % (type(e).__name__, e))
+            print(__doc__, file=sys.stderr)
+            sys.exit(2)
+    except Exception as e:  # what a stranger's file makes go wrong is an answer, never a trace
+        sys.exit("FAILED: " + reason(e))

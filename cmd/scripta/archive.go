@@ -16,7 +16,9 @@ import (
 
 const archiveCloseUsage = `usage: scripta archive close --dir DIR
 
-Closes every interval up to now, split at UTC midnight, and says what it closed.
+Closes every interval up to now, split at UTC midnight, and says what it closed:
+one package for each. What comes later today goes into another package. Works
+beside a running provider and by a stopped one.
 
 `
 
@@ -48,8 +50,11 @@ func runArchiveClose(args []string, stdout, stderr io.Writer) int {
 	}
 	err := withOperations(config.Dir(*dir), commandLogger(stderr), func(ctx context.Context, o operations) error {
 		made, err := o.CloseDays(ctx)
-		for _, name := range made {
-			fmt.Fprintln(stdout, name)
+		for _, c := range made {
+			fmt.Fprintln(stdout, c)
+		}
+		if len(made) == 0 && err == nil {
+			fmt.Fprintln(stdout, "nothing to close: the register has no record yet, or the last package ends now")
 		}
 		return err
 	})
@@ -100,6 +105,8 @@ func packages(dir config.Dir) (string, error) {
 	return dir.Path(cfg.Archive.Dir), nil
 }
 
+const noPackage = "no package yet: scripta archive close makes one"
+
 func listPackages(dir config.Dir, out io.Writer) error {
 	folder, err := packages(dir)
 	if err != nil {
@@ -107,7 +114,10 @@ func listPackages(dir config.Dir, out io.Writer) error {
 	}
 	all, err := archive.Packages(folder)
 	for _, p := range all {
-		fmt.Fprintf(out, "%s  records %d to %d\n", p.Name(), p.Index.StartSize, p.Index.EndSize)
+		fmt.Fprintf(out, "%s  %s\n", p.Name(), recordRange(p.Index.StartSize, p.Index.EndSize))
+	}
+	if len(all) == 0 && err == nil {
+		fmt.Fprintln(out, noPackage)
 	}
 	return err
 }
@@ -131,7 +141,7 @@ func verifyPackages(dir config.Dir, trust string, out io.Writer) (ok bool, err e
 		}
 	}
 	if len(all) == 0 && err == nil {
-		fmt.Fprintln(out, "no package yet: scripta archive close makes one")
+		fmt.Fprintln(out, noPackage)
 	}
 	return ok, err
 }
@@ -158,16 +168,43 @@ func (a *app) openArchive(context.Context) error {
 	return err
 }
 
+// closedInterval tells of a package that was made.
+type closedInterval struct {
+	Path      string `json:"path"`
+	First     uint64 `json:"first"` // index of the first record
+	Personal  uint64 `json:"personal"`
+	Service   uint64 `json:"service"`
+	Timestamp string `json:"timestamp"`
+}
+
+func (c closedInterval) String() string {
+	return fmt.Sprintf("%s: %s (%d about messages and mailboxes, %d of the service itself), time stamp %s",
+		c.Path, recordRange(c.First, c.First+c.Personal+c.Service), c.Personal, c.Service, c.Timestamp)
+}
+
+// recordRange names the records from first up to end, which is not one of them.
+func recordRange(first, end uint64) string {
+	switch n := end - first; n {
+	case 0:
+		return "no record"
+	case 1:
+		return fmt.Sprintf("record %d", first)
+	default:
+		return fmt.Sprintf("%d records, %d to %d", n, first, end-1)
+	}
+}
+
 // CloseDays implements operations.
-func (a *app) CloseDays(ctx context.Context) ([]string, error) {
+func (a *app) CloseDays(ctx context.Context) ([]closedInterval, error) {
 	now, err := a.now()
 	if err != nil {
 		return nil, err
 	}
 	made, err := a.closer.Close(ctx, now)
-	names := make([]string, 0, len(made))
+	all := make([]closedInterval, 0, len(made))
 	for _, p := range made {
-		names = append(names, filepath.Join(a.dir.Path(a.cfg.Archive.Dir), p.Name()))
+		all = append(all, closedInterval{filepath.Join(a.dir.Path(a.cfg.Archive.Dir), p.Name()), p.Index.StartSize, p.Index.Records.Personal,
+			p.Index.Records.Service, p.Index.Timestamp})
 	}
-	return names, err
+	return all, err
 }

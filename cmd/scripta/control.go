@@ -19,6 +19,7 @@ import (
 	"scripta/internal/config"
 	"scripta/internal/keys"
 	"scripta/register/evidence"
+	"scripta/register/extract"
 )
 
 // operations are what commands do with a folder: in the daemon that has it open,
@@ -26,8 +27,8 @@ import (
 type operations interface {
 	// Extract writes an evidence file and returns how many records are in it.
 	Extract(ctx context.Context, q evidence.Query, w io.Writer) (records int, err error)
-	// CloseDays closes every interval up to now and returns the packages made.
-	CloseDays(ctx context.Context) ([]string, error)
+	// CloseDays closes every interval up to now and tells of the packages made.
+	CloseDays(ctx context.Context) ([]closedInterval, error)
 	// ConfirmMonth admits the month that the clock shows, on a person's word.
 	ConfirmMonth(ctx context.Context, month keys.Month) error
 	// ChangeAccounts adds or changes accounts, each with its record.
@@ -36,11 +37,20 @@ type operations interface {
 
 // Extract implements operations.
 func (a *app) Extract(ctx context.Context, q evidence.Query, w io.Writer) (int, error) {
+	if q.Mailbox != "" {
+		if err := a.ours(q.Mailbox); err != nil {
+			return 0, err
+		}
+	}
 	now, err := a.now()
 	if err != nil {
 		return 0, err
 	}
-	return a.extractor.Write(ctx, w, q, now)
+	n, err := a.extractor.Write(ctx, w, q, now)
+	if errors.Is(err, extract.ErrNothing) && q.Mailbox != "" && !a.boxes.Exists(q.Mailbox) {
+		err = fmt.Errorf("%w: there is no mailbox %s; scripta account list tells which there are", err, q.Mailbox)
+	}
+	return n, err
 }
 
 // withOperations calls do with a folder's operations.
@@ -197,7 +207,7 @@ func (c *controlClient) Extract(ctx context.Context, q evidence.Query, w io.Writ
 }
 
 // CloseDays implements operations.
-func (c *controlClient) CloseDays(ctx context.Context) (made []string, err error) {
+func (c *controlClient) CloseDays(ctx context.Context) (made []closedInterval, err error) {
 	resp, err := c.do(ctx, http.MethodPost, "/archive/close", nil)
 	if err != nil {
 		return nil, err

@@ -117,6 +117,7 @@ type daemonProcess struct {
 	ready chan struct{} // closed at the line "ready"
 	ended chan struct{} // closed when the process has ended; then err is set
 	err   error
+	last  string // line on the standard output, once it has ended
 }
 
 // spawn runs the daemon and does not wait for it.
@@ -141,6 +142,7 @@ func (p *provider) spawn(t *testing.T) *daemonProcess {
 	go func() {
 		lines := bufio.NewScanner(out)
 		for seen := false; lines.Scan(); {
+			d.last = lines.Text()
 			if !seen && strings.HasPrefix(lines.Text(), "ready ") {
 				seen = true
 				close(d.ready)
@@ -185,6 +187,8 @@ func (p *provider) stop(t *testing.T) {
 	case <-d.ended:
 		if d.err != nil {
 			t.Errorf("serve ended by SIGTERM with %v\n%s", d.err, p.logged(t))
+		} else if !strings.HasPrefix(d.last, "stopped: ") {
+			t.Errorf("serve ended with the line %q", d.last)
 		}
 	case <-time.After(time.Minute):
 		d.kill()

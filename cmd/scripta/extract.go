@@ -5,20 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"scripta/internal/config"
+	"scripta/mta/mailbox"
 	"scripta/register/calendar"
 	"scripta/register/evidence"
 )
 
-const extractUsage = `usage: scripta extract --dir DIR (--mailbox ADDRESS | --message-id ID) [--from TIME] [--to TIME] --out FILE
+const extractUsage = `usage: scripta extract --dir DIR [--mailbox ADDRESS] [--message-id ID] [--from TIME] [--to TIME] --out FILE
 
 Writes an evidence file: the matching events of the register with the proofs
 that they are in it, time stamps, and the messages that were issued. Check it
 with: scripta verify FILE --trust DIR/public
+
+With --mailbox, events about that mailbox, as its holder may see them; with
+--message-id, all events about that message; with both, what that mailbox's
+holder may see about that message. Without --from, the last 36 months.
 TIME is a day (2026-11-23, in Rome) or RFC 3339 (2026-11-23T10:00:00+01:00).
 
 `
@@ -27,7 +34,7 @@ func runExtract(args []string, stdout, stderr io.Writer) int {
 	f := newFlags("extract", extractUsage, stdout, stderr)
 	dir := f.folder()
 	var q evidence.Query
-	f.StringVar(&q.Mailbox, "mailbox", "", "events about the mailbox `ADDRESS`, as its holder may see them")
+	f.StringVar(&q.Mailbox, "mailbox", "", "events about the mailbox `ADDRESS`")
 	f.StringVar(&q.MessageID, "message-id", "", "events about the message with the identifier `ID`, PEC or original")
 	f.Func("from", "events from `TIME` on", timeFlag(&q.From, 0))
 	f.Func("to", "events before `TIME`; a day is included", timeFlag(&q.To, 1))
@@ -36,7 +43,10 @@ func runExtract(args []string, stdout, stderr io.Writer) int {
 		return code
 	}
 	if *out == "" || (q.Mailbox == "" && q.MessageID == "") {
-		return f.wrong("--out and one of --mailbox and --message-id are needed")
+		return f.wrong("--out is needed, and --mailbox or --message-id")
+	}
+	if err := checkQuery(q, time.Now()); err != nil {
+		return f.wrong("%v", err)
 	}
 	log := commandLogger(stderr)
 	records := 0
@@ -51,6 +61,24 @@ func runExtract(args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stdout, "%s: %d events\n", *out, records)
 	return 0
+}
+
+// checkQuery refuses what can match nothing.
+func checkQuery(q evidence.Query, now time.Time) error {
+	if q.Mailbox != "" {
+		if _, err := mailbox.Normalize(q.Mailbox); err != nil {
+			return fmt.Errorf("--mailbox: %w", err)
+		}
+	}
+	switch {
+	case strings.ContainsAny(q.MessageID, " \t\r\n"):
+		return fmt.Errorf("--message-id: %q is not one identifier", q.MessageID)
+	case q.From != nil && q.From.After(now):
+		return fmt.Errorf("--from: %s has not come yet", q.From.Format(time.RFC3339))
+	case q.From != nil && q.To != nil && !q.From.Before(*q.To):
+		return fmt.Errorf("--from %s is not before --to %s", q.From.Format(time.RFC3339), q.To.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // timeFlag parses a time, or a civil day in Rome plus some days.
@@ -76,8 +104,10 @@ func writeNew(name string, write func(io.Writer) error) error {
 		return fmt.Errorf("%s exists: give another name", name)
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".scripta-")
-	if err != nil {
-		return err
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no folder %s to write %s into: make it first", filepath.Dir(name), filepath.Base(name))
+	} else if err != nil {
+		return fmt.Errorf("couldn't write %s: %w", name, err)
 	}
 	err = write(f)
 	err = errors.Join(err, f.Sync(), f.Close())

@@ -25,7 +25,8 @@ import (
 const serveUsage = `usage: scripta serve --dir DIR [--log-level debug|info|warn|error] [--log-json]
 
 Runs every role of the provider until SIGTERM or SIGINT, then finishes what is
-under way and exits 0. Prints one line "ready" when everything listens.
+under way and exits 0. Prints a line that begins with "ready" when everything
+listens, and at the end how many messages wait for the next start.
 
 `
 
@@ -55,6 +56,7 @@ func runServe(args []string, stdout, stderr io.Writer) int {
 	if err = errors.Join(err, a.close()); err != nil {
 		return f.failed(err)
 	}
+	fmt.Fprintf(stdout, "stopped: %d jobs wait\n", d.waiting)
 	return 0
 }
 
@@ -67,6 +69,8 @@ type daemon struct {
 	web      *web
 
 	spoolClose func() error
+
+	waiting int // messages accepted and not finished, when serve has ended
 }
 
 // serve runs until ctx ends. The order of stopping is the reverse of the flow:
@@ -127,6 +131,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 		d.log.Warn("messages under way were cut off; their senders got no 250", "err", serr)
 	}
 	d.pipeline.Close()
+	d.waiting = d.pipeline.Waiting()
 	err = errors.Join(err, d.event(drain, &record.Record{Kind: record.Stopped, Time: time.Now().UTC().Truncate(time.Millisecond)}))
 	stopStamping()
 	stamped.Wait()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"scripta/internal/config"
@@ -51,9 +52,16 @@ func runVerify(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, said+"\nVERIFIED")
 		return 0
 	}
-	report, err := verifyFile(files[0], *trust)
+	t, err := loadTrust(*trust)
 	if err != nil {
 		return f.failed(err)
+	}
+	report, err := verifyFile(files[0], t)
+	if err != nil {
+		return f.failed(err)
+	}
+	if cause := likelyCause(report, t.Log.Name(), *trust); cause != "" {
+		fmt.Fprintf(stdout, "likely cause: %s\n", cause)
 	}
 	printChecks(stdout, report.Checks, *quiet)
 	fmt.Fprintln(stdout, report.Verdict())
@@ -63,9 +71,63 @@ func runVerify(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// printChecks prints a line for each check.
+// likelyCause tells what a person should look at first when a file does not
+// verify: most often it is that he trusts another provider. log is the name of
+// the log that he trusts.
+func likelyCause(r *evidence.Report, log, folder string) string {
+	var origin string
+	tried, failed := map[string]int{}, map[string]int{}
+	for _, c := range r.Checks {
+		kind := checkKind(c.Name)
+		tried[kind]++
+		if c.Err != nil && !c.Warning {
+			failed[kind]++
+		}
+		if c.Name == "manifest" {
+			origin, _, _ = strings.Cut(c.Detail, ",")
+		}
+	}
+	all := func(kind string) bool { return failed[kind] > 0 && failed[kind] == tried[kind] }
+	for _, kind := range []string{"container", "container form", "SHA256SUMS", "manifest", "files"} {
+		if failed[kind] > 0 {
+			return "" // the file itself is not what was written
+		}
+	}
+	switch {
+	case !all("checkpoint") && !all("manifest signature") && !all("time stamp"):
+		return ""
+	case origin != log:
+		return fmt.Sprintf("the file is of the log %s, and %s holds the key of %s: give the folder of the right provider", origin, folder, log)
+	case all("checkpoint"):
+		return folder + "/log.vkey is not the key of the log that the file is of"
+	case all("manifest signature"):
+		return folder + "/ca.pem is not the authority of the provider that signed the file"
+	}
+	return folder + "/tsa-ca.pem is not the authority of the time stamps"
+}
+
+// checkKind is a check's name without the number of what it is about.
+func checkKind(name string) string { return strings.TrimRight(name, "0123456789 →") }
+
+// alike is how many failures of one kind, for one reason, are printed.
+const alike = 3
+
+// printChecks prints a line for each check. Failures of one kind for one reason
+// are counted after the first few.
 func printChecks(w io.Writer, checks []evidence.Check, quiet bool) {
+	type group struct{ kind, reason string }
+	seen := map[group]int{}
+	var order []group
 	for _, c := range checks {
+		if c.Err != nil && !c.Warning {
+			g := group{checkKind(c.Name), c.Err.Error()}
+			if seen[g]++; seen[g] == 1 {
+				order = append(order, g)
+			}
+			if seen[g] > alike {
+				continue
+			}
+		}
 		switch {
 		case c.Err == nil && quiet:
 		case c.Err == nil:
@@ -76,13 +138,14 @@ func printChecks(w io.Writer, checks []evidence.Check, quiet bool) {
 			fmt.Fprintf(w, "FAILED  %-28s %v\n", c.Name, c.Err)
 		}
 	}
+	for _, g := range order {
+		if more := seen[g] - alike; more > 0 {
+			fmt.Fprintf(w, "FAILED  %-28s %s\n", fmt.Sprintf("%s, and %d more", g.kind, more), g.reason)
+		}
+	}
 }
 
-func verifyFile(name, trust string) (*evidence.Report, error) {
-	t, err := loadTrust(trust)
-	if err != nil {
-		return nil, err
-	}
+func verifyFile(name string, t *evidence.Trust) (*evidence.Report, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
