@@ -19,7 +19,7 @@ else
 TESTFLAGS := -count=1 -short -timeout 5m
 endif
 
-.PHONY: build run test lint race fuzz bench soak clean
+.PHONY: build run test lint race fuzz bench soak soak-kills clean
 
 build:
 	go build -trimpath -o $(BIN) ./cmd/scripta
@@ -62,6 +62,10 @@ bench: build
 # program that is absent are skipped and say so.
 soak: build
 	go test -count=1 -timeout 12h -v -run 'Kill|Power|Mutation|Published|Large' ./cmd/scripta -args -soak
+
+# A thousand SIGKILLs of a register under load; about ten minutes.
+soak-kills:
+	SCRIPTA_KILLS=1000 go test -count=1 -timeout 3h -v -run '^TestKilled$$' ./register
 
 clean:
 	rm -rf bin
