@@ -8,6 +8,9 @@ import (
 // MaxRecord is the size in bytes of the longest record of a Journal.
 const MaxRecord = 64 << 20
 
+// Overhead is how many bytes a record takes in a Journal's file besides its own.
+const Overhead = headerSize
+
 // A frame is
 //
 //	uint32 length | uint32 CRC-32C(length ‖ payload) | payload

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/google/trillian"
 	"github.com/google/trillian/storage"
 	"google.golang.org/grpc/codes"
@@ -144,14 +143,12 @@ func (c *call) checkQueue() {
 // checkDatabase compares the leaves with those in the tree.
 func (c *call) checkDatabase() error {
 	l := c.l
-	size := l.state.Load().size
-	txn := l.db.newRead()
-	defer txn.Discard()
+	s := l.state.Load()
 	for i := range c.ps {
 		switch {
 		case i < c.stored:
 			index := uint64(c.leaves[i].LeafIndex)
-			r, err := readRecord(txn, l.tree, index, size)
+			r, err := l.db.readRecord(s, l.tree, index)
 			if err != nil {
 				return err
 			}
@@ -165,7 +162,7 @@ func (c *call) checkDatabase() error {
 				c.conflict(i, leaf)
 			}
 		case i >= c.old:
-			if err := c.checkIdentity(txn, i, size); err != nil {
+			if err := c.checkIdentity(i); err != nil {
 				return err
 			}
 		}
@@ -173,8 +170,8 @@ func (c *call) checkDatabase() error {
 	return nil
 }
 
-func (c *call) checkIdentity(txn *badger.Txn, i int, size uint64) error {
-	index, r, err := lookup(txn, c.l.tree, c.ps[i].identity[:], size)
+func (c *call) checkIdentity(i int) error {
+	index, r, err := c.l.lookup(c.ps[i].identity)
 	if err != nil || r == nil {
 		return err
 	}
@@ -259,9 +256,7 @@ func (l *treeLog) queueOne(p []pending) (*trillian.LogLeaf, error) {
 	if has != nil {
 		return has.whole(), nil
 	}
-	txn := l.db.newRead()
-	defer txn.Discard()
-	index, r, err := lookup(txn, l.tree, p[0].identity[:], l.state.Load().size)
+	index, r, err := l.lookup(p[0].identity)
 	if err == nil && r == nil {
 		err = l.enqueue(p)
 	}

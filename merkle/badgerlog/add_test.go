@@ -168,9 +168,6 @@ func TestAddRefuses(t *testing.T) {
 		h := tiles.LeafHash(x.LeafValue)
 		x.MerkleLeafHash = h[:]
 	})
-	if n := len(appendRecord(nil, largest[0], testTime)); n >= valueThreshold {
-		t.Errorf("the largest record has %d bytes and would go to the value log", n)
-	}
 	if _, err := s.AddSequencedLeaves(ctx, l.tree, largest, testTime); err != nil {
 		t.Errorf("the largest leaf: %v", err)
 	}
@@ -182,7 +179,7 @@ func TestAddRefuses(t *testing.T) {
 func isSize(err error) bool    { return errors.Is(err, ErrLeafSize) }
 func isInvalid(err error) bool { return status.Code(err) == codes.InvalidArgument }
 
-// TestLargeBatches adds more bytes than a Badger transaction holds.
+// TestLargeBatches adds more bytes than a commit takes.
 func TestLargeBatches(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -223,12 +223,16 @@ func (t *adminTX) HardDeleteTree(_ context.Context, id int64) error {
 	if _, err := t.deletedTree(id, true); err != nil {
 		return err
 	}
-	s, err := loadState(t.txn, id)
+	l, err := t.db.log(id)
 	if err != nil {
 		return err
 	}
-	if s.size > 0 {
-		return status.Errorf(codes.FailedPrecondition, "tree %d has %d leaves: a log is never removed", id, s.size)
+	if n := l.state.Load().size; n > 0 {
+		return status.Errorf(codes.FailedPrecondition, "tree %d has %d leaves: a log is never removed", id, n)
+	}
+	// Its root must not come into Badger after it has gone.
+	if err := t.db.flush(); err != nil {
+		return err
 	}
 	for _, kind := range []byte{kindRoot, kindTree} {
 		if err := t.txn.Delete(appendKey(nil, kind, id)); err != nil {

@@ -2,6 +2,7 @@ package badgerlog
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,8 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"scripta/internal/badgerfile"
+	"scripta/internal/durable"
+	"scripta/merkle/tiles"
 )
 
 // Options of a database.
@@ -32,6 +35,9 @@ type Options struct {
 	// taken; 512 MiB if 0. Badger writes through mapped files: without this
 	// reserve a full disk would kill the process.
 	MinFree uint64
+	// FS has the leaf files; durable.OS if nil. Badger is always on the real file
+	// system.
+	FS durable.FS
 	// CachedTiles is how many full tiles stay in memory, 16 KiB each; 1024 if 0.
 	CachedTiles int
 }
@@ -40,16 +46,18 @@ const (
 	// valueThreshold is the length in bytes from which on Badger would put a
 	// value into its value log, whose failed syncs it does not report.
 	valueThreshold = 1 << 20
-	// maxBatchBytes bounds the records of one commit: a Badger transaction holds
-	// at most 15 % of the memtable's 64 MiB.
+	// maxBatchBytes bounds the records of one commit.
 	maxBatchBytes = 4 << 20
 	// maxQueueBytes bounds the records that wait in memory.
 	maxQueueBytes = 64 << 20
 	// maxChecked bounds the bytes of tables, the newest first, that opening reads
 	// whole: some seconds. The others are for the scrub.
 	maxChecked = 4 << 30
-	// recordOverhead is about what a leaf adds to a transaction over its record.
+	// recordOverhead is about what a leaf takes besides its record.
 	recordOverhead = 160
+	// memTable is the size in bytes of Badger's. A transaction holds at most 15 %
+	// of it.
+	memTable = 16 << 20
 )
 
 // DB is an open database. LogStorage and AdminStorage are its two faces towards
@@ -59,6 +67,20 @@ type DB struct {
 	dir    string // opt.Dir without links, absolute
 	badger *badger.DB
 	cache  *tileCache
+	leaves *leafFiles
+	behind *behind
+
+	// leavesMu is held while a batch is appended to the leaf files and put into
+	// behind. This guarantees that whatever Badger is told to have up to a place
+	// is all that stands before it.
+	leavesMu sync.Mutex
+
+	// flushMu is held for the entire duration of a flush: there is one writing
+	// delta.
+	flushMu sync.Mutex
+
+	stopCatchUp chan struct{} // closed by Close when nothing is added any more
+	caughtUp    chan struct{} // closed when catchUp has ended
 
 	// commitMu is held for the entire duration of every commit. This guarantees
 	// that Badger's versions grow and that whatever is read at readable is
@@ -72,7 +94,8 @@ type DB struct {
 	// trees: Badger's own conflict detection is off.
 	adminMu sync.Mutex
 
-	fatal atomic.Pointer[error] // set once, by fail
+	fatal  atomic.Pointer[error] // set once, by fail
+	failed chan struct{}         // closed by fail
 
 	mu      sync.Mutex // guards what follows
 	logs    map[int64]*treeLog
@@ -81,7 +104,7 @@ type DB struct {
 
 	stopping chan struct{} // closed when closing is set
 
-	// beforeCommit, if a test sets it, can fail a commit.
+	// beforeCommit, if a test sets it under leavesMu, can fail a commit.
 	beforeCommit func() error
 }
 
@@ -102,6 +125,9 @@ func Open(opt Options) (*DB, error) {
 	if opt.MinFree == 0 {
 		opt.MinFree = 512 << 20
 	}
+	if opt.FS == nil {
+		opt.FS = durable.OS
+	}
 	if opt.CachedTiles == 0 {
 		opt.CachedTiles = 1024
 	}
@@ -121,6 +147,8 @@ func Open(opt Options) (*DB, error) {
 	b, err := badger.OpenManaged(badger.DefaultOptions(opt.Dir).
 		WithReadOnly(opt.ReadOnly).
 		WithSyncWrites(true).
+		WithMemTableSize(memTable).
+		WithNumMemtables(3).
 		WithDetectConflicts(false). // commitMu lets one writer in at a time
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(1 << 20). // nothing goes there
@@ -133,23 +161,74 @@ func Open(opt Options) (*DB, error) {
 		return nil, fmt.Errorf("couldn't open the log database %s: %w", opt.Dir, err)
 	}
 	db := &DB{
-		opt: opt, badger: b, cache: newTileCache(opt.CachedTiles),
-		logs: map[int64]*treeLog{}, stopping: make(chan struct{}),
+		opt: opt, badger: b, cache: newTileCache(opt.CachedTiles), behind: newBehind(),
+		logs: map[int64]*treeLog{}, stopping: make(chan struct{}), failed: make(chan struct{}),
+		stopCatchUp: make(chan struct{}), caughtUp: make(chan struct{}),
 	}
 	db.version = b.MaxVersion()
 	db.readable.Store(db.version)
-	err = db.beginWAL()
-	if err == nil {
+	if err = db.beginWAL(); err == nil {
 		err = db.start()
 	}
 	if err != nil {
+		if db.leaves != nil {
+			err = errors.Join(err, db.leaves.close())
+		}
 		return nil, errors.Join(err, b.Close())
+	}
+	if opt.ReadOnly {
+		close(db.caughtUp)
+	} else {
+		go db.catchUp()
 	}
 	return db, nil
 }
 
-// start checks the format and loads the trees.
+// start checks the format, loads the trees and brings them up to date with the
+// leaf files.
 func (db *DB) start() error {
+	if err := db.checkFormat(); err != nil {
+		return err
+	}
+	var err error
+	if db.leaves, err = findLeafFiles(db.opt.FS, db.dir); err != nil {
+		return err
+	}
+	txn := db.newRead()
+	defer txn.Discard()
+	trees, err := listTrees(txn, true)
+	if err != nil {
+		return err
+	}
+	for _, t := range trees {
+		if _, err := db.load(t.TreeId); err != nil {
+			return err
+		}
+	}
+	b, err := read(txn, []byte{kindMark})
+	if err != nil {
+		return fmt.Errorf("couldn't read how far the database has the leaves: %w", err)
+	}
+	mark := place(0)
+	if len(b) == 8 {
+		mark = place(binary.BigEndian.Uint64(b))
+	} else if b != nil {
+		return &CorruptError{Reason: fmt.Sprintf("how far it has the leaves is written in %d bytes", len(b))}
+	}
+	if db.opt.ReadOnly {
+		return db.leaves.closedAt(mark)
+	}
+	r := replayed{db: db}
+	if err := db.leaves.replay(mark, r.visit); err != nil {
+		return err
+	}
+	if r.batches > 0 {
+		db.opt.Logger.Info("the log's database was brought up to date with the leaf files", "batches", r.batches)
+	}
+	return nil
+}
+
+func (db *DB) checkFormat() error {
 	txn := db.newRead()
 	defer txn.Discard()
 	v, err := read(txn, []byte{kindFormat})
@@ -167,17 +246,65 @@ func (db *DB) start() error {
 	if string(v) != format {
 		return fmt.Errorf("%w: %s says %.40q, want %q", ErrFormat, db.opt.Dir, v, format)
 	}
-	trees, err := listTrees(txn, true)
+	return nil
+}
+
+// replayed puts batches that Badger does not have behind it, when the database
+// is opened.
+type replayed struct {
+	db      *DB
+	leaves  []*pending // since the last end of a batch
+	places  []place
+	batches int
+}
+
+// visit takes the next record of the leaf files.
+func (r *replayed) visit(at place, rec []byte) error {
+	if len(rec) > 0 && rec[0] == kindLeaf {
+		value, err := valueOf(rec)
+		if err != nil {
+			return &CorruptError{Reason: fmt.Sprintf("what stands in leaf file %d at %d is no leaf", at.file(), at.offset())}
+		}
+		r.leaves = append(r.leaves, &pending{identity: tiles.Hash(rec[recordIdentity:recordLength]), merkle: tiles.LeafHash(value)})
+		r.places = append(r.places, at)
+		return nil
+	}
+	tree, n, root, err := parseCommit(rec)
+	if err != nil || n > len(r.leaves) {
+		return &CorruptError{Tree: tree, Reason: fmt.Sprintf("the end of a batch in leaf file %d at %d is unreadable", at.file(), at.offset())}
+	}
+	// What stands before was a batch without an end: nobody was answered.
+	leaves, places := r.leaves[len(r.leaves)-n:], r.places[len(r.places)-n:]
+	r.leaves, r.places = nil, nil
+	l := r.db.logs[tree]
+	if l == nil && n == 0 {
+		return nil // initialised, and removed before it had a leaf
+	}
+	if l == nil {
+		return &CorruptError{Tree: tree, Reason: "the leaf files have leaves of a tree that is not there"}
+	}
+	hashes := make([]tiles.Hash, n)
+	for i, p := range leaves {
+		hashes[i] = p.merkle
+	}
+	s := l.state.Load()
+	next, values, err := s.extend(tree, hashes, root)
 	if err != nil {
 		return err
 	}
-	for _, t := range trees {
-		if _, err := db.load(txn, t.TreeId); err != nil {
-			return err
-		}
+	next.places = growPlaces(tree, s.size, s.places, places, values)
+	values[string(appendKey(nil, kindRoot, tree))] = root
+	l.state.Store(next)
+	r.db.behind.add(tree, s.size, leaves, values, placeAt(at.file(), at.offset()+frameSize(rec)))
+	r.batches++
+	if r.db.behind.full() {
+		return r.db.flush()
 	}
 	return nil
 }
+
+// newWrite returns a transaction for commit.
+func (db *DB) newWrite() *badger.Txn { return db.badger.NewTransactionAt(db.readable.Load(), true) }
 
 // newRead returns a read transaction on what is durable.
 func (db *DB) newRead() *badger.Txn { return db.badger.NewTransactionAt(db.readable.Load(), false) }
@@ -212,14 +339,7 @@ func (db *DB) commit(txn *badger.Txn) error {
 	if err := db.err(); err != nil {
 		return err
 	}
-	err := error(nil)
-	if db.beforeCommit != nil {
-		err = db.beforeCommit()
-	}
-	if err == nil {
-		err = txn.CommitAt(db.version+1, nil)
-	}
-	if err != nil {
+	if err := txn.CommitAt(db.version+1, nil); err != nil {
 		return db.fail(fmt.Errorf("couldn't commit: %w", err))
 	}
 	if err := db.followWAL(); err != nil {
@@ -248,6 +368,7 @@ func (db *DB) fail(cause error) error {
 	if !db.fatal.CompareAndSwap(nil, &err) {
 		return db.err()
 	}
+	close(db.failed)
 	db.opt.Logger.Error("the log has stopped; restart after fixing the cause", "err", cause)
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -314,12 +435,12 @@ func (db *DB) log(tree int64) (*treeLog, error) {
 	if _, err := getTree(txn, tree); err != nil {
 		return nil, err
 	}
-	return db.load(txn, tree)
+	return db.load(tree)
 }
 
 // load reads a log's state. If another call was faster, it returns its log.
-func (db *DB) load(txn *badger.Txn, tree int64) (*treeLog, error) {
-	s, err := loadState(txn, tree)
+func (db *DB) load(tree int64) (*treeLog, error) {
+	s, err := db.loadState(tree)
 	if err != nil {
 		return nil, err
 	}
@@ -355,7 +476,9 @@ func (db *DB) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("couldn't close the log database, which is in use: %w", ctx.Err())
 	}
-	if err := db.badger.Close(); err != nil {
+	close(db.stopCatchUp)
+	<-db.caughtUp
+	if err := errors.Join(db.leaves.close(), db.badger.Close()); err != nil {
 		return fmt.Errorf("couldn't close the log database %s: %w", db.opt.Dir, err)
 	}
 	return nil

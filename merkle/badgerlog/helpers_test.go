@@ -13,6 +13,7 @@ import (
 	"github.com/google/trillian/types"
 	"google.golang.org/protobuf/proto"
 
+	"scripta/internal/durable"
 	"scripta/merkle/tiles"
 )
 
@@ -166,4 +167,29 @@ func (l *testLog) check(size int64) {
 func newPreordered(t testing.TB, opt Options) *testLog {
 	t.Helper()
 	return newLog(t, open(t, opt), testonly.PreorderedLogTree)
+}
+
+// newPreorderedOn is newPreordered with leaf files on a file system that may break;
+// nil if it broke before there was a log.
+func newPreorderedOn(t testing.TB, dir string, fsys durable.FS) *testLog {
+	t.Helper()
+	ctx := context.Background()
+	db, err := Open(Options{Dir: dir, MinFree: 1, FS: fsys})
+	if err != nil {
+		return nil
+	}
+	t.Cleanup(func() { _ = db.Close(ctx) })
+	tree, err := storage.CreateTree(ctx, db.AdminStorage(), proto.Clone(testonly.PreorderedLogTree).(*trillian.Tree))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := use(t, db, tree)
+	if _, err := l.client.InitLog(ctx, &trillian.InitLogRequest{LogId: tree.TreeId}); err != nil {
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		return nil
+	}
+	l.sequence()
+	return l
 }

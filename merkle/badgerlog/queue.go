@@ -3,18 +3,19 @@ package badgerlog
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/google/trillian"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"scripta/internal/durable"
 	"scripta/merkle/tiles"
 )
 
@@ -209,7 +210,7 @@ func newPending(leaves []*trillian.LogLeaf, at time.Time) ([]pending, error) {
 	ps, records, queued := make([]pending, len(leaves)), make([]byte, 0, size), timestamppb.New(at)
 	for i, leaf := range leaves {
 		start := len(records)
-		records = appendRecord(records, leaf, at)
+		records = appendRecord(records, leaf)
 		p := &ps[i]
 		p.identity = tiles.Hash(leaf.LeafIdentityHash)
 		p.record = records[start:len(records):len(records)]
@@ -244,41 +245,59 @@ func sameLeaf(a, b []byte) bool {
 		bytes.Equal(a[recordIdentity:recordLength], b[recordIdentity:recordLength])
 }
 
-// readRecord returns a copy of the record of a leaf in the tree. The error is a
-// CorruptError if there is none.
-func readRecord(txn *badger.Txn, tree int64, index, size uint64) ([]byte, error) {
-	var key [32]byte
-	r, err := read(txn, appendLeafKey(key[:0], tree, index))
+// placesOf returns the places of the first n leaves of a block, which the tree
+// has. The error is a CorruptError if they are not known.
+func (db *DB) placesOf(s *state, tree int64, block uint64, n int) ([]place, error) {
+	if block == s.size/tiles.Width {
+		return s.places[:n], nil
+	}
+	b, err := db.get(appendPlacesKey(nil, tree, block))
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the places of leaves: %w", err)
+	}
+	ps, err := parsePlaces(b, n)
+	if err != nil {
+		return nil, &CorruptError{Tree: tree, Size: s.size, Reason: fmt.Sprintf("block %d of the leaves has %v", block, err)}
+	}
+	return ps, nil
+}
+
+// readLeaf returns the record of a leaf in the tree; block has the places of its
+// block, up to its own. The error is a CorruptError if it is not there.
+func (db *DB) readLeaf(s *state, tree int64, index uint64, block []place) ([]byte, error) {
+	r, err := db.leaves.read(block[index%tiles.Width])
+	if errors.Is(err, durable.ErrNoRecord) || errors.Is(err, fs.ErrNotExist) {
+		return nil, &CorruptError{Tree: tree, Size: s.size, Reason: fmt.Sprintf("leaf %d is missing: %v", index, err)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read leaf %d: %w", index, err)
-	}
-	if r == nil {
-		return nil, &CorruptError{Tree: tree, Size: size, Reason: fmt.Sprintf("leaf %d is missing", index)}
 	}
 	return r, nil
 }
 
-// lookup returns the index and record of the leaf with an identity; the record
-// is nil if there is none.
-func lookup(txn *badger.Txn, tree int64, identity []byte, size uint64) (uint64, []byte, error) {
-	var key [32]byte
-	v, err := read(txn, appendIdentityKey(key[:0], tree, identity))
+// readRecord returns the record of a leaf in the tree.
+func (db *DB) readRecord(s *state, tree int64, index uint64) ([]byte, error) {
+	block, err := db.placesOf(s, tree, index/tiles.Width, int(index%tiles.Width)+1)
 	if err != nil {
-		return 0, nil, fmt.Errorf("couldn't look up an identity: %w", err)
+		return nil, err
 	}
-	if v == nil {
-		return 0, nil, nil
+	return db.readLeaf(s, tree, index, block)
+}
+
+// lookup returns the index and record of the leaf with an identity; the record
+// is nil if there is none in the tree as it is now.
+func (l *treeLog) lookup(identity tiles.Hash) (uint64, []byte, error) {
+	index, ok, err := l.db.indexOf(l.tree, identity)
+	s := l.state.Load() // after the index was read, which becomes known first
+	if err != nil || !ok || index >= s.size {
+		return 0, nil, err
 	}
-	index, n := binary.Uvarint(v)
-	if n != len(v) {
-		return 0, nil, &CorruptError{Tree: tree, Size: size, Reason: fmt.Sprintf("the index of identity %x is unreadable", identity)}
-	}
-	r, err := readRecord(txn, tree, index, size)
+	r, err := l.db.readRecord(s, l.tree, index)
 	if err != nil {
 		return 0, nil, err
 	}
-	if len(r) < recordValue || !bytes.Equal(r[recordIdentity:recordLength], identity) {
-		return 0, nil, &CorruptError{Tree: tree, Size: size, Reason: fmt.Sprintf("identity %x leads to leaf %d, which is another", identity, index)}
+	if len(r) < recordValue || !bytes.Equal(r[recordIdentity:recordLength], identity[:]) {
+		return 0, nil, &CorruptError{Tree: l.tree, Size: s.size, Reason: fmt.Sprintf("identity %x leads to leaf %d, which is another", identity, index)}
 	}
 	return index, r, nil
 }

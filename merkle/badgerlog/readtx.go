@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/google/trillian"
 	"github.com/google/trillian/storage"
 	"github.com/google/trillian/storage/tree"
@@ -21,8 +20,6 @@ const (
 	// maxRange and maxRangeBytes bound what one GetLeavesByRange returns.
 	maxRange      = 4096
 	maxRangeBytes = 4 << 20
-	// fewLeaves are read one by one; from more on an iterator is cheaper.
-	fewLeaves = 16
 )
 
 // readTX is storage.ReadOnlyLogTreeTX: a view of a log after a commit.
@@ -30,7 +27,6 @@ type readTX struct {
 	log *treeLog
 	*state
 	preordered bool
-	txn        *badger.Txn // made when it is needed
 	closed     bool
 }
 
@@ -43,18 +39,8 @@ func (t *readTX) Close() error {
 		return nil
 	}
 	t.closed = true
-	if t.txn != nil {
-		t.txn.Discard()
-	}
 	t.log.db.leave()
 	return nil
-}
-
-func (t *readTX) badger() *badger.Txn {
-	if t.txn == nil {
-		t.txn = t.log.db.newRead()
-	}
-	return t.txn
 }
 
 // LatestSignedLogRoot returns the root of the view, which has no signature.
@@ -99,7 +85,7 @@ func (t *readTX) full(level int, index uint64) (*tiles.Full, error) {
 
 // readTile reads a full tile.
 func (t *readTX) readTile(level int, index uint64) ([]byte, error) {
-	b, err := read(t.badger(), appendTileKey(nil, t.log.tree, level, index))
+	b, err := t.log.db.get(appendTileKey(nil, t.log.tree, level, index))
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read tile %d/%d: %w", level, index, err)
 	}
@@ -127,59 +113,25 @@ func (t *readTX) GetLeavesByRange(_ context.Context, start, count int64) ([]*tri
 	}
 	n := min(uint64(count), t.size-uint64(start), maxRange)
 	leaves, size := make([]*trillian.LogLeaf, 0, n), 0
-	add := func(record []byte) error {
-		index := uint64(start) + uint64(len(leaves))
-		leaf, err := leafOf(record, index)
-		if err != nil {
-			return t.corrupt("leaf %d: %v", index, err)
-		}
-		leaves, size = append(leaves, leaf), size+len(record)
-		return nil
-	}
-	if n > fewLeaves {
-		if err := t.iterate(uint64(start), n, &size, add); err != nil {
-			return nil, err
-		}
-		return leaves, nil
-	}
+	var block []place // the places of the leaf's block
 	for i := uint64(start); i < uint64(start)+n && size < maxRangeBytes; i++ {
-		r, err := readRecord(t.badger(), t.log.tree, i, t.size)
-		if err == nil {
-			err = add(r)
+		if block == nil || i%tiles.Width == 0 {
+			var err error
+			if block, err = t.log.db.placesOf(t.state, t.log.tree, i/tiles.Width, int(min(tiles.Width, uint64(start)+n-i/tiles.Width*tiles.Width))); err != nil {
+				return nil, err
+			}
 		}
+		r, err := t.log.db.readLeaf(t.state, t.log.tree, i, block)
 		if err != nil {
 			return nil, err
 		}
+		leaf, err := leafOf(r, i)
+		if err != nil {
+			return nil, t.corrupt("leaf %d: %v", i, err)
+		}
+		leaves, size = append(leaves, leaf), size+len(r)
 	}
 	return leaves, nil
-}
-
-// iterate calls add with the records of n leaves in order, until their size is
-// enough.
-func (t *readTX) iterate(start, n uint64, size *int, add func([]byte) error) (err error) {
-	defer recovered(&err)
-	opt := badger.DefaultIteratorOptions
-	opt.PrefetchValues = false // values stand beside their keys
-	opt.Prefix = appendKey(nil, kindLeaf, t.log.tree)
-	it := t.badger().NewIterator(opt)
-	defer it.Close()
-	key := appendLeafKey(nil, t.log.tree, start)
-	it.Seek(key)
-	for i := start; i < start+n && *size < maxRangeBytes; i++ {
-		key = appendLeafKey(key[:0], t.log.tree, i)
-		if !it.Valid() || string(it.Item().Key()) != string(key) {
-			return t.corrupt("leaf %d is missing", i)
-		}
-		r, err := it.Item().ValueCopy(nil)
-		if err != nil {
-			return fmt.Errorf("couldn't read leaf %d: %w", i, err)
-		}
-		if err := add(r); err != nil {
-			return err
-		}
-		it.Next()
-	}
-	return nil
 }
 
 // GetLeavesByHash returns the leaves with the given Merkle hashes; hashes that no
@@ -195,7 +147,7 @@ func (t *readTX) GetLeavesByHash(_ context.Context, hashes [][]byte, inOrder boo
 		if len(h) != tiles.HashSize {
 			return nil, status.Errorf(codes.InvalidArgument, "a hash of %d bytes", len(h))
 		}
-		index, r, err := lookup(t.badger(), t.log.tree, h, t.size)
+		index, r, err := t.log.lookup(tiles.Hash(h))
 		if err != nil {
 			return nil, err
 		}

@@ -25,10 +25,11 @@ const (
 //
 //	v                            the format of the database
 //	a ‖ tree                     the tree as Trillian's admin API knows it, protobuf
-//	r ‖ tree                     the latest root, LogRootV1
-//	e ‖ tree ‖ index             a leaf's record
+//	w                            up to which place in the leaf files all that follows is here
+//	r ‖ tree                     the root at that place, LogRootV1
 //	i ‖ tree ‖ identity[:16]     uvarint of the leaf's index
 //	t ‖ tree ‖ level ‖ index     a full tile
+//	l ‖ tree ‖ block             the places of 256 leaves in the leaf files; the last block may have fewer
 //
 // Half an identity hash is enough for a key: identities are hashes over random
 // ids of our own making, two of 10^10 share 128 bits with a probability of
@@ -36,23 +37,24 @@ const (
 const (
 	kindFormat   = 'v'
 	kindTree     = 'a'
+	kindMark     = 'w'
 	kindRoot     = 'r'
-	kindLeaf     = 'e'
 	kindIdentity = 'i'
 	kindTile     = 't'
+	kindPlaces   = 'l'
 
 	identityInKey = 16
 )
 
 // format is the value under kindFormat.
-const format = "scripta badgerlog 1"
+const format = "scripta badgerlog 2"
 
 func appendKey(b []byte, kind byte, tree int64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, kind), uint64(tree))
 }
 
-func appendLeafKey(b []byte, tree int64, index uint64) []byte {
-	return binary.BigEndian.AppendUint64(appendKey(b, kindLeaf, tree), index)
+func appendPlacesKey(b []byte, tree int64, block uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendKey(b, kindPlaces, tree), block)
 }
 
 func appendIdentityKey(b []byte, tree int64, identity []byte) []byte {
@@ -64,28 +66,44 @@ func appendTileKey(b []byte, tree int64, level int, index uint64) []byte {
 	return binary.BigEndian.AppendUint64(b, index)
 }
 
-// A record is a leaf as it is stored:
+// A record is a leaf as it stands in the leaf files:
 //
-//	int64    queue time, nanoseconds since 1970
-//	int64    integration time, the same
+//	byte     'e'
+//	int64    integration time, nanoseconds since 1970
 //	[32]byte identity hash
 //	uint16   length of the value
 //	         value ‖ extra data
 //
-// The Merkle hash is not stored: it costs less to compute than to read.
+// The Merkle hash is not stored: it costs less to compute than to read. Nor is
+// the time at which the leaf was queued, milliseconds earlier: the integration
+// time is given for it.
+//
+// The leaves of a batch are followed by its end; leaves without one were never
+// in the log:
+//
+//	byte     'c'
+//	int64    tree
+//	uint32   number of the leaves, which stand right before
+//	         the new root, LogRootV1
 const (
-	recordQueued     = 0
-	recordIntegrated = 8
-	recordIdentity   = 16
+	kindLeaf   = 'e'
+	kindCommit = 'c'
+
+	recordIntegrated = 1
+	recordIdentity   = recordIntegrated + 8
 	recordLength     = recordIdentity + tiles.HashSize
 	recordValue      = recordLength + 2
+
+	commitTree  = 1
+	commitCount = commitTree + 8
+	commitRoot  = commitCount + 4
 )
 
 var errRecord = errors.New("malformed record")
 
 // appendRecord appends the record of a leaf that is not yet integrated.
-func appendRecord(b []byte, leaf *trillian.LogLeaf, queued time.Time) []byte {
-	b = binary.BigEndian.AppendUint64(b, uint64(queued.UnixNano()))
+func appendRecord(b []byte, leaf *trillian.LogLeaf) []byte {
+	b = append(b, kindLeaf)
 	b = binary.BigEndian.AppendUint64(b, 0)
 	b = append(b, leaf.LeafIdentityHash...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(leaf.LeafValue)))
@@ -99,7 +117,7 @@ func setIntegrated(record []byte, at time.Time) {
 
 // valueOf returns the value within a record.
 func valueOf(record []byte) ([]byte, error) {
-	if len(record) < recordValue {
+	if len(record) < recordValue || record[0] != kindLeaf {
 		return nil, errRecord
 	}
 	end := recordValue + int(binary.BigEndian.Uint16(record[recordLength:]))
@@ -115,19 +133,33 @@ func leafOf(record []byte, index uint64) (*trillian.LogLeaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	hash := tiles.LeafHash(value)
+	hash, at := tiles.LeafHash(value), timeAt(record[recordIntegrated:])
 	leaf := &trillian.LogLeaf{
 		MerkleLeafHash:     hash[:],
 		LeafValue:          value,
 		LeafIndex:          int64(index),
 		LeafIdentityHash:   record[recordIdentity:recordLength:recordLength],
-		QueueTimestamp:     timeAt(record[recordQueued:]),
-		IntegrateTimestamp: timeAt(record[recordIntegrated:]),
+		QueueTimestamp:     at,
+		IntegrateTimestamp: at,
 	}
 	if extra := record[recordValue+len(value):]; len(extra) > 0 {
 		leaf.ExtraData = extra
 	}
 	return leaf, nil
+}
+
+// appendCommit appends the end of a batch of n leaves.
+func appendCommit(b []byte, tree int64, n int, root []byte) []byte {
+	b = binary.BigEndian.AppendUint64(append(b, kindCommit), uint64(tree))
+	return append(binary.BigEndian.AppendUint32(b, uint32(n)), root...)
+}
+
+// parseCommit reads what appendCommit made.
+func parseCommit(b []byte) (tree int64, n int, root []byte, err error) {
+	if len(b) <= commitRoot || b[0] != kindCommit {
+		return 0, 0, nil, errRecord
+	}
+	return int64(binary.BigEndian.Uint64(b[commitTree:])), int(binary.BigEndian.Uint32(b[commitCount:])), b[commitRoot:], nil
 }
 
 func timeAt(b []byte) *timestamppb.Timestamp {

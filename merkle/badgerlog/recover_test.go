@@ -1,7 +1,9 @@
 package badgerlog
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"math"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"github.com/google/trillian/storage/testonly"
 	"google.golang.org/protobuf/proto"
 
+	"scripta/internal/durable"
 	"scripta/merkle/tiles"
 )
 
@@ -103,38 +106,108 @@ func damage(t *testing.T, dir string, change func(*badger.Txn) error) {
 	}
 }
 
+// rewrite replaces the leaf file of a closed database by one with other records.
+func rewrite(t *testing.T, dir string, change func(recs [][]byte) [][]byte) {
+	t.Helper()
+	name := filepath.Join(dir, leavesDir, "00000001.leaves")
+	var recs [][]byte
+	open := func(visit func(int64, []byte) error) *durable.Journal {
+		j, err := durable.OpenJournal(durable.OS, name, visit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	if err := open(func(_ int64, rec []byte) error { recs = append(recs, rec); return nil }).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	j := open(nil)
+	if _, err := j.Append(change(recs)...); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lastLeaf is the number of the last leaf's record in the leaf file.
+func lastLeaf(recs [][]byte) int { return len(recs) - 2 }
+
 func TestDamageIsRefused(t *testing.T) {
 	t.Parallel()
 	const size = 600
+	inBadger := func(change func(txn *badger.Txn, tree int64) error) func(*testing.T, string, int64) {
+		return func(t *testing.T, dir string, tree int64) {
+			damage(t, dir, func(txn *badger.Txn) error { return change(txn, tree) })
+		}
+	}
+	inLeaves := func(change func(recs [][]byte) [][]byte) func(*testing.T, string, int64) {
+		return func(t *testing.T, dir string, _ int64) { rewrite(t, dir, change) }
+	}
 	for name, c := range map[string]struct {
-		change func(txn *badger.Txn, tree int64) error
+		change func(t *testing.T, dir string, tree int64)
 		says   string
 	}{
-		"a leaf changed": {func(txn *badger.Txn, tree int64) error {
-			r := appendRecord(nil, leaf(7), testTime)
-			return txn.Set(appendLeafKey(nil, tree, size-1), r)
-		}, "give root"},
-		"a leaf gone": {func(txn *badger.Txn, tree int64) error {
-			return txn.Delete(appendLeafKey(nil, tree, size-1))
-		}, "leaf 599 is missing"},
-		"a leaf unreadable": {func(txn *badger.Txn, tree int64) error {
-			return txn.Set(appendLeafKey(nil, tree, size-1), []byte("short"))
+		"a leaf changed": {inLeaves(func(recs [][]byte) [][]byte {
+			recs[lastLeaf(recs)][recordValue]++
+			return recs
+		}), "give root"},
+		"a leaf gone":      {inLeaves(func(recs [][]byte) [][]byte { return recs[:lastLeaf(recs)] }), "leaf 599 is missing"},
+		"the end gone":     {inLeaves(func(recs [][]byte) [][]byte { return recs[:len(recs)-1] }), "it was cut"},
+		"no leaf":          {inLeaves(func(recs [][]byte) [][]byte { recs[lastLeaf(recs)][0] = 'x'; return recs }), "leaf 599"},
+		"a leaf too many":  {inLeaves(func(recs [][]byte) [][]byte { return append(recs, []byte("noise")) }), "unreadable"},
+		"a batch too many": {inLeaves(func(recs [][]byte) [][]byte { return append(recs, recs[len(recs)-2:]...) }), "unreadable"},
+		"other leaves": {inLeaves(func(recs [][]byte) [][]byte {
+			end := bytes.Clone(recs[len(recs)-1])
+			binary.BigEndian.PutUint32(end[commitCount:], 1) // of a tree that has them all
+			return append(recs, recs[lastLeaf(recs)], end)
+		}), "not 601"},
+		"a bit flipped": {func(t *testing.T, dir string, _ int64) {
+			name := filepath.Join(dir, leavesDir, "00000001.leaves")
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[bytes.Index(b, leaf(size-1).LeafValue)] ^= 1
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}, "leaf 599"},
-		"a tile changed": {func(txn *badger.Txn, tree int64) error {
+		"the leaf files gone": {func(t *testing.T, dir string, _ int64) {
+			if err := os.RemoveAll(filepath.Join(dir, leavesDir)); err != nil {
+				t.Fatal(err)
+			}
+		}, "leaf 512"},
+		"the first leaf file gone": {func(t *testing.T, dir string, _ int64) {
+			name := filepath.Join(dir, leavesDir, "00000001.leaves")
+			if err := os.Rename(name, filepath.Join(filepath.Dir(name), "00000002.leaves")); err != nil {
+				t.Fatal(err)
+			}
+		}, "00000001.leaves is missing"},
+		"places gone": {inBadger(func(txn *badger.Txn, tree int64) error {
+			return txn.Delete(appendPlacesKey(nil, tree, size/tiles.Width))
+		}), "0 of 88 places"},
+		"a tile changed": {inBadger(func(txn *badger.Txn, tree int64) error {
 			return txn.Set(appendTileKey(nil, tree, 0, 1), make([]byte, tiles.TileSize))
-		}, "give root"},
-		"a tile gone": {func(txn *badger.Txn, tree int64) error {
+		}), "give root"},
+		"a tile gone": {inBadger(func(txn *badger.Txn, tree int64) error {
 			return txn.Delete(appendTileKey(nil, tree, 0, 0))
-		}, "tile 0/0 is missing"},
-		"a tile cut": {func(txn *badger.Txn, tree int64) error {
+		}), "tile 0/0 is missing"},
+		"a tile cut": {inBadger(func(txn *badger.Txn, tree int64) error {
 			return txn.Set(appendTileKey(nil, tree, 0, 0), make([]byte, 32))
-		}, "tile 0/0 has 32 bytes"},
-		"the root unreadable": {func(txn *badger.Txn, tree int64) error {
+		}), "tile 0/0 has 32 bytes"},
+		"the root unreadable": {inBadger(func(txn *badger.Txn, tree int64) error {
 			return txn.Set(appendKey(nil, kindRoot, tree), []byte("no root"))
-		}, "the stored root is unreadable"},
-		"a leaf too many": {func(txn *badger.Txn, tree int64) error {
-			return txn.Set(appendLeafKey(nil, tree, size), appendRecord(nil, leaf(size), testTime))
-		}, "beyond the tree"},
+		}), "the stored root is unreadable"},
+		"the mark unreadable": {inBadger(func(txn *badger.Txn, _ int64) error {
+			return txn.Set([]byte{kindMark}, []byte("no mark"))
+		}), "written in 7 bytes"},
+		"a root of long ago": {inBadger(func(txn *badger.Txn, tree int64) error {
+			return txn.Set([]byte{kindMark}, binary.BigEndian.AppendUint64(nil, uint64(placeAt(1, 0))))
+		}), "leaves, not"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -144,11 +217,10 @@ func TestDamageIsRefused(t *testing.T) {
 			if err := l.Close(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			damage(t, dir, func(txn *badger.Txn) error { return c.change(txn, l.tree.TreeId) })
+			c.change(t, dir, l.tree.TreeId)
 			db, err := Open(Options{Dir: dir})
-			var corrupt *CorruptError
-			if !errors.As(err, &corrupt) || !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "restore a backup") {
-				t.Errorf("opened as %v, %v; want a CorruptError that says %q", db, err, c.says)
+			if err == nil || !errors.Is(err, ErrCorrupt) && !errors.As(err, new(*durable.CorruptError)) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("opened as %v, %v; want an error of damage that says %q", db, err, c.says)
 			}
 		})
 	}
@@ -157,7 +229,7 @@ func TestDamageIsRefused(t *testing.T) {
 func TestFormat(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*badger.Txn) error{
-		"another version": func(txn *badger.Txn) error { return txn.Set([]byte{kindFormat}, []byte("scripta badgerlog 2")) },
+		"another version": func(txn *badger.Txn) error { return txn.Set([]byte{kindFormat}, []byte("scripta badgerlog 1")) },
 		"none":            func(txn *badger.Txn) error { return txn.Set([]byte("x"), []byte("y")) },
 	} {
 		dir := t.TempDir()
@@ -215,9 +287,9 @@ func TestFailedCommitIsFatal(t *testing.T) {
 		t.Fatal(err)
 	}
 	cause := errors.New("the disk is gone")
-	l.commitMu.Lock()
+	l.leavesMu.Lock()
 	l.beforeCommit = func() error { return cause }
-	l.commitMu.Unlock()
+	l.leavesMu.Unlock()
 	if rs, err := l.add(leaves(10, 5)); !errors.Is(err, ErrFatal) || !errors.Is(err, cause) {
 		t.Fatalf("the leaves of a failed commit: %v, %v", rs, err)
 	}

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"fmt"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/google/trillian"
 	"github.com/google/trillian/storage/tree"
 	"github.com/google/trillian/types"
 	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
 
 	"scripta/merkle/tiles"
 )
@@ -20,6 +20,8 @@ type state struct {
 	time uint64 // the root's, nanoseconds since 1970
 	// tails are the unfinished tiles, by tile level.
 	tails [tiles.Levels][]byte
+	// places are those of the leaves in the unfinished tile of level 0.
+	places []place
 	// frontier is the root of the complete subtree at the right edge, by tree
 	// level: there is one for each one bit of size. IntegrateBatch starts each
 	// batch from these; they follow from tails, at up to 255 hashes each.
@@ -118,8 +120,8 @@ func (s *state) grow(treeID int64, nodes []tree.Node, root *types.LogRootV1, sig
 // loadState reads a log's state: the root as it is stored, the unfinished tiles
 // out of the leaves and the full tiles below them. The error is a CorruptError
 // if the root does not follow from them.
-func loadState(txn *badger.Txn, treeID int64) (*state, error) {
-	b, err := read(txn, appendKey(nil, kindRoot, treeID))
+func (db *DB) loadState(treeID int64) (*state, error) {
+	b, err := db.get(appendKey(nil, kindRoot, treeID))
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the root of tree %d: %w", treeID, err)
 	}
@@ -135,8 +137,17 @@ func loadState(txn *badger.Txn, treeID int64) (*state, error) {
 		return nil, corrupt("the stored root is unreadable: %v", err)
 	}
 	s.root, s.size, s.time = &trillian.SignedLogRoot{LogRoot: b}, root.TreeSize, root.TimestampNanos
+	if n := int(s.size % tiles.Width); n > 0 {
+		b, err := db.get(appendPlacesKey(nil, treeID, s.size/tiles.Width))
+		if err == nil {
+			s.places, err = parsePlaces(b, n)
+		}
+		if err != nil {
+			return nil, corrupt("the places of the last leaves: %v", err)
+		}
+	}
 	for level := range tiles.Levels {
-		if s.tails[level], err = loadTail(txn, treeID, s.size, level); err != nil {
+		if s.tails[level], err = db.loadTail(s, treeID, level); err != nil {
 			return nil, corrupt("%v", err)
 		}
 	}
@@ -153,25 +164,64 @@ func loadState(txn *badger.Txn, treeID int64) (*state, error) {
 	if got := f.Root(); !bytes.Equal(got[:], root.RootHash) {
 		return nil, corrupt("the leaves and tiles give root %x, stored is %x", got, root.RootHash)
 	}
-	switch next, err := read(txn, appendLeafKey(nil, treeID, s.size)); {
-	case err != nil:
-		return nil, corrupt("%v", err)
-	case next != nil:
-		return nil, corrupt("there is a leaf %d, beyond the tree", s.size)
-	}
 	return s, nil
 }
 
+// extend returns the state after a batch as it stands in the leaf files, and the
+// tiles that became full in it, by key. The error is a CorruptError if the
+// leaves do not give the batch's root.
+func (s *state) extend(treeID int64, leaves []tiles.Hash, rootBytes []byte) (*state, map[string][]byte, error) {
+	corrupt := func(format string, a ...any) error {
+		return &CorruptError{Tree: treeID, Size: s.size, Reason: fmt.Sprintf(format, a...)}
+	}
+	var root types.LogRootV1
+	if err := root.UnmarshalBinary(rootBytes); err != nil {
+		return nil, nil, corrupt("a root in the leaf files is unreadable: %v", err)
+	}
+	if want := s.size + uint64(len(leaves)); root.TreeSize != want {
+		return nil, nil, corrupt("a root in the leaf files has %d leaves, not %d", root.TreeSize, want)
+	}
+	f := compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+	var edge [][]byte
+	for level := len(s.frontier) - 1; level >= 0; level-- {
+		if s.frontier[level] != nil {
+			edge = append(edge, s.frontier[level])
+		}
+	}
+	r, err := f.NewRange(0, s.size, edge)
+	if err != nil {
+		return nil, nil, corrupt("%v", err)
+	}
+	var nodes []tree.Node
+	for _, h := range leaves {
+		if err := r.Append(h[:], func(id compact.NodeID, hash []byte) { nodes = append(nodes, tree.Node{ID: id, Hash: hash}) }); err != nil {
+			return nil, nil, corrupt("%v", err)
+		}
+	}
+	got, err := r.GetRootHash(nil)
+	if s.size+uint64(len(leaves)) == 0 {
+		got = rfc6962.DefaultHasher.EmptyRoot()
+	}
+	if err != nil || !bytes.Equal(got, root.RootHash) {
+		return nil, nil, corrupt("the leaves in the leaf files give root %x, theirs is %x (%v)", got, root.RootHash, err)
+	}
+	return s.grow(treeID, nodes, &root, &trillian.SignedLogRoot{LogRoot: rootBytes})
+}
+
 // loadTail computes the unfinished tile of a level.
-func loadTail(txn *badger.Txn, treeID int64, size uint64, level int) ([]byte, error) {
-	index, width := tiles.Partial(size, level)
+func (db *DB) loadTail(s *state, treeID int64, level int) ([]byte, error) {
+	index, width := tiles.Partial(s.size, level)
 	tail := make([]byte, 0, width*tiles.HashSize)
 	for i := index * tiles.Width; i < index*tiles.Width+uint64(width); i++ {
-		key, what := appendLeafKey(nil, treeID, i), fmt.Sprintf("leaf %d", i)
+		what := fmt.Sprintf("leaf %d", i)
+		var b []byte
+		var err error
 		if level > 0 {
-			key, what = appendTileKey(nil, treeID, level-1, i), fmt.Sprintf("tile %d/%d", level-1, i)
+			what = fmt.Sprintf("tile %d/%d", level-1, i)
+			b, err = db.get(appendTileKey(nil, treeID, level-1, i))
+		} else {
+			b, err = db.readRecord(s, treeID, i)
 		}
-		b, err := read(txn, key)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}

@@ -103,7 +103,7 @@ func (s *LogStorage) IndexOf(treeID int64, identity tiles.Hash) (uint64, bool, e
 		return 0, false, err
 	}
 	defer tx.Close()
-	index, r, err := lookup(tx.badger(), treeID, identity[:], tx.size)
+	index, r, err := tx.log.lookup(identity)
 	return index, r != nil && err == nil, err
 }
 
@@ -143,8 +143,8 @@ func (db *DB) snapshotEntered(tree int64) (*readTX, error) {
 		db.leave()
 		return nil, err
 	}
-	// What is durable when the Badger transaction begins, later than this, has
-	// at least this state's leaves and tiles; they never change.
+	// What is read later has at least this state's leaves and tiles; they never
+	// change.
 	return &readTX{log: l, state: l.state.Load()}, nil
 }
 

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/google/trillian"
 )
 
@@ -37,16 +35,19 @@ func TestWALIsFollowed(t *testing.T) {
 	if want := l.walName(first); last() != want {
 		t.Fatalf("the write-ahead log is %s, taken for %s", last(), want)
 	}
-	extra := make([]byte, MaxExtraSize)
-	for i := int64(0); current() == first; i++ {
+	value := make([]byte, valueThreshold-1)
+	for i := byte(0); current() == first; i++ {
 		if i > 200 {
-			t.Fatalf("no new write-ahead log after %d MiB; there is %s", i*MaxExtraSize>>20, last())
+			t.Fatalf("no new write-ahead log after %d MiB; there is %s", i, last())
 		}
-		x := proto.Clone(leaf(i)).(*trillian.LogLeaf)
-		x.ExtraData = extra
-		if _, err := l.add([]*trillian.LogLeaf{x}); err != nil {
+		txn := l.newWrite()
+		if err := txn.Set([]byte{'x', i}, value); err != nil {
 			t.Fatal(err)
 		}
+		if err := l.commit(txn); err != nil {
+			t.Fatal(err)
+		}
+		txn.Discard()
 	}
 	if want := l.walName(current()); last() != want || current() != first+1 {
 		t.Errorf("the write-ahead log is %s, taken for %s", last(), want)

@@ -2,11 +2,9 @@ package badgerlog
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/google/trillian"
 	"github.com/google/trillian/storage/tree"
 	"github.com/google/trillian/types"
@@ -87,50 +85,50 @@ func (t *writeTX) Commit(context.Context) error {
 	if err != nil {
 		return err
 	}
-	txn := t.log.db.badger.NewTransactionAt(t.log.db.readable.Load(), true)
-	defer txn.Discard()
-	if err := t.writeLeaves(txn); err != nil {
-		return err
-	}
-	for key, tile := range tiles {
-		if err := txn.Set([]byte(key), tile); err != nil {
-			return fmt.Errorf("couldn't write a tile: %w", err)
-		}
-	}
-	if err := txn.Set(appendKey(nil, kindRoot, t.log.tree), t.newRoot.LogRoot); err != nil {
-		return fmt.Errorf("couldn't write the root: %w", err)
-	}
 	// The point of no return: after an error the batch may be on the disk or
 	// not, so that the database stops.
-	if err := t.log.db.commit(txn); err != nil {
+	if err := t.log.db.commitLeaves(t, next, tiles); err != nil {
 		return err
 	}
 	t.log.integrated(next, len(t.taken))
 	return nil
 }
 
-// writeLeaves puts the records and the identities into the transaction. Badger
-// keeps the memory until the commit.
-func (t *writeTX) writeLeaves(txn *badger.Txn) error {
-	const leafKey, identityKey = 1 + 8 + 8, 1 + 8 + identityInKey
-	b := make([]byte, 0, len(t.taken)*(leafKey+identityKey+binary.MaxVarintLen64))
-	cut := func(from int) []byte { return b[from:len(b):len(b)] }
-	for _, p := range t.taken {
+// commitLeaves appends a batch to the leaf files and fsyncs them, once. Then it is
+// durable, and next, the log's state with it, may be shown; Badger gets what
+// follows from it later. It completes next with the places of the leaves.
+func (db *DB) commitLeaves(t *writeTX, next *state, values map[string][]byte) error {
+	recs := make([][]byte, len(t.taken)+1)
+	for i, p := range t.taken {
 		setIntegrated(p.record, p.leaf.IntegrateTimestamp.AsTime())
-		from := len(b)
-		b = appendLeafKey(b, t.log.tree, p.index)
-		err := txn.Set(cut(from), p.record)
-		if err == nil {
-			from = len(b)
-			b = appendIdentityKey(b, t.log.tree, p.identity[:])
-			key := cut(from)
-			from = len(b)
-			b = binary.AppendUvarint(b, p.index)
-			err = txn.Set(key, cut(from))
-		}
-		if err != nil {
-			return fmt.Errorf("couldn't write leaf %d: %w", p.index, err)
+		recs[i] = p.record
+	}
+	recs[len(t.taken)] = appendCommit(nil, t.log.tree, len(t.taken), t.newRoot.LogRoot)
+	db.leavesMu.Lock()
+	defer db.leavesMu.Unlock()
+	for db.behind.full() && db.err() == nil {
+		select {
+		case <-db.behind.drained:
+		case <-db.failed:
 		}
 	}
+	err := db.err()
+	if err != nil {
+		return err
+	}
+	if db.beforeCommit != nil {
+		err = db.beforeCommit()
+	}
+	var at []place
+	var end place
+	if err == nil {
+		at, end, err = db.leaves.append(recs)
+	}
+	if err != nil {
+		return db.fail(fmt.Errorf("couldn't commit: %w", err))
+	}
+	next.places = growPlaces(t.log.tree, t.size, t.places, at[:len(t.taken)], values)
+	values[string(appendKey(nil, kindRoot, t.log.tree))] = t.newRoot.LogRoot
+	db.behind.add(t.log.tree, t.size, t.taken, values, end)
 	return nil
 }
