@@ -131,7 +131,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 		d.log.Warn("messages under way were cut off; their senders got no 250", "err", serr)
 	}
 	d.pipeline.Close()
-	d.waiting = d.pipeline.Waiting()
+	d.waiting = d.pipeline.Backlog().Waiting
 	err = errors.Join(err, d.event(drain, &record.Record{Kind: record.Stopped, Time: time.Now().UTC().Truncate(time.Millisecond)}))
 	stopStamping()
 	stamped.Wait()
