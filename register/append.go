@@ -168,7 +168,7 @@ func (r *Register) prepare(e Entry) (*unit, error) {
 	nonce := record.NewNonce(&k.nonce, r.origin, e.ID)
 	leaf := f.Commit(nonce, class)
 	return &unit{id: e.ID, leaf: leaf, sealed: record.Seal(&k.seal, r.origin, month, leaf, e.ID, nonce, f),
-		entry: index.Entry{Month: month, Tokens: tokens(&k.index, e.Record)}, ready: make(chan struct{})}, nil
+		entry: indexEntry(0, month, k.index, e.Record), ready: make(chan struct{})}, nil
 }
 
 // claim returns the unit that answers for u's id: u itself, or the one with

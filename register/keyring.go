@@ -6,12 +6,16 @@ import (
 	"time"
 
 	"scripta/internal/keys"
+	"scripta/register/index"
 	"scripta/register/record"
 	"scripta/tsa/clock"
 )
 
 // monthKeys are the keys derived from one month's secret, or the service's.
-type monthKeys struct{ nonce, seal, index, receipt [32]byte }
+type monthKeys struct {
+	nonce, seal, receipt [32]byte
+	index                *index.Key
+}
 
 // keyring derives keys from month secrets and remembers them.
 type keyring struct {
@@ -46,7 +50,8 @@ func (k *keyring) of(month uint16, create bool) (*monthKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	m = &monthKeys{keys.Derive(secret, keys.InfoNonce), keys.Derive(secret, keys.InfoSeal), keys.Derive(secret, keys.InfoIndex), keys.Derive(secret, keys.InfoReceipt)}
+	m = &monthKeys{keys.Derive(secret, keys.InfoNonce), keys.Derive(secret, keys.InfoSeal), keys.Derive(secret, keys.InfoReceipt),
+		index.NewKey(keys.Derive(secret, keys.InfoIndex))}
 	k.mu.Lock()
 	k.derived[month] = m
 	k.mu.Unlock()

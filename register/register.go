@@ -3,7 +3,6 @@ package register
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -51,20 +50,29 @@ type Register struct {
 	metrics  Metrics
 }
 
+func (o *Options) indexDir() string { return filepath.Join(o.Dir, "index") }
+
 // Open opens the register and brings its projections up to date with the log.
-func Open(ctx context.Context, o Options) (*Register, error) {
+func Open(ctx context.Context, o Options) (*Register, error) { return open(ctx, o, index.Open, nil) }
+
+// opener opens an index: [index.Open], or [index.OpenRebuild].
+type opener func(fsys durable.FS, dir, origin string, log *slog.Logger) (*index.DB, error)
+
+// open is Open with the index that openIndex gives. progress, if not nil, is told
+// of records that were added to the index.
+func open(ctx context.Context, o Options, openIndex opener, progress func(done, total uint64)) (*Register, error) {
 	r := &Register{origin: o.Origin, log: o.Log, keys: newKeyring(o.Months), logger: o.Logger,
 		queue: make(chan []*unit, maxQueued), done: make(chan *batch, 16), stop: make(chan struct{}),
 		inflight: map[record.ID]*unit{}, grown: make(chan struct{}), stopped: make(chan struct{})}
 	var err error
-	if r.index, err = index.Open(filepath.Join(o.Dir, "index"), o.Logger); err != nil {
+	if r.index, err = openIndex(o.FS, o.indexDir(), o.Origin, o.Logger); err != nil {
 		return nil, err
 	}
 	if r.receipts, err = receipts.Open(o.FS, filepath.Join(o.Dir, "issued"), o.Origin, r.keys, r.index, o.Samples); err != nil {
 		return nil, errors.Join(err, r.index.Close())
 	}
 	if r.contents, err = receipts.OpenContents(o.FS, filepath.Join(o.Dir, "contents"), o.Origin, r.keys); err == nil {
-		err = r.catchUp(ctx)
+		err = r.catchUp(ctx, progress)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.receipts.Close(), r.index.Close())
@@ -117,61 +125,6 @@ func (r *Register) Close() error {
 	return errors.Join(r.receipts.Close(), r.index.Close())
 }
 
-// catchUp adds to the index the leaves that it does not have.
-func (r *Register) catchUp(ctx context.Context) error {
-	next, err := r.index.Next()
-	if err != nil {
-		return err
-	}
-	size := r.log.Size()
-	if next > size {
-		return fmt.Errorf("the index knows %d records and the log has %d: the log was rolled back; see docs/operating.md", next, size)
-	}
-	const step = 1024
-	for next < size {
-		end := min(next+step, size)
-		entries, err := r.readEntries(ctx, next, end)
-		if err != nil {
-			return err
-		}
-		if err := r.index.Add(entries, end); err != nil {
-			return fmt.Errorf("couldn't write the index: %w", err)
-		}
-		next = end
-	}
-	r.indexed = next
-	return nil
-}
-
-// readEntries reads records of the log, from first on and before end, for the
-// index.
-func (r *Register) readEntries(ctx context.Context, first, end uint64) ([]index.Entry, error) {
-	leaves, err := r.log.Leaves(ctx, first, end-first)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read the log for the index: %w", err)
-	}
-	entries := make([]index.Entry, 0, len(leaves))
-	for i, l := range leaves {
-		at := first + uint64(i)
-		o, month, err := r.openLeaf(l)
-		if errors.Is(err, keys.ErrDisposed) {
-			continue
-		} else if err != nil {
-			return nil, fmt.Errorf("couldn't index record %d: %w", at, err)
-		}
-		rec, err := o.Fields.Record()
-		if err != nil {
-			return nil, fmt.Errorf("couldn't index record %d: %w", at, err)
-		}
-		k, err := r.keys.of(month, false)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, index.Entry{Index: at, Month: month, Tokens: tokens(&k.index, rec)})
-	}
-	return entries, nil
-}
-
 // openLeaf opens the sealed record beside a leaf and checks that it gives it.
 func (r *Register) openLeaf(l merkle.Leaf) (*record.Opened, uint16, error) {
 	leaf, err := record.ParseLeaf(l.Value)
@@ -189,16 +142,4 @@ func (r *Register) openLeaf(l merkle.Leaf) (*record.Opened, uint16, error) {
 	}
 	o, err := sealed.Open(&k.seal, r.origin, leaf)
 	return o, month, err
-}
-
-// tokens are what a record is found under.
-func tokens(key *[32]byte, rec *record.Record) []index.Token {
-	var ts []index.Token
-	for _, m := range rec.Mailboxes() {
-		ts = append(ts, index.Mailbox(key, m))
-	}
-	for _, id := range rec.Identifiers() {
-		ts = append(ts, index.Identifier(key, id))
-	}
-	return ts
 }

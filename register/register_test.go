@@ -31,7 +31,8 @@ type fixture struct {
 	dir string
 	key ed25519.PrivateKey
 	*Register
-	log *merkle.Log
+	log     *merkle.Log
+	options Options
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -63,8 +64,8 @@ func (f *fixture) open() {
 	if f.log, err = merkle.Open(f.t.Context(), merkle.Options{Dir: filepath.Join(f.dir, "log"), Origin: origin, Signer: signer, Verifier: verifier, Logger: log, MinFree: 1 << 20}); err != nil {
 		f.t.Fatal(err)
 	}
-	f.Register, err = Open(f.t.Context(), Options{Dir: filepath.Join(f.dir, "register"), FS: durable.OS, Origin: origin, Log: f.log, Months: months, Logger: log})
-	if err != nil {
+	f.options = Options{Dir: filepath.Join(f.dir, "register"), FS: durable.OS, Origin: origin, Log: f.log, Months: months, Logger: log}
+	if f.Register, err = Open(f.t.Context(), f.options); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -21,28 +21,112 @@ type Found struct {
 	Record *record.Record
 }
 
-// Query says which records are sought. Mailbox, Identifier, or both must be set.
+// Query says which records are sought: those that match all of it. Mailbox,
+// Identifier or Generated must be set; Counterpart, Kinds and Subject go with a
+// mailbox only, as it sees them.
 type Query struct {
-	Mailbox    string    // full address; only records about it
-	Identifier string    // a message identifier, PEC or original, with or without < >
-	From, To   time.Time // of the records' time, From included, To not; zero: no bound
-	After      uint64    // with Mailbox: only records with at least this index
+	Mailbox     string        // full address; only records about it
+	Identifier  string        // a message identifier, PEC or original, or one that the event generated, with or without < >
+	Generated   string        // identifier of a message that the event generated, such as a receipt's, with or without < >
+	Counterpart string        // full address of another party of the event, [record.Record.Counterparts]
+	Kinds       []record.Kind // any of them
+	Subject     string        // words that all stand in the subject, [index.Words]
+	From, To    time.Time     // of the records' time, From included, To not; zero: no bound
+	After       uint64        // only records with at least this index
 }
 
 // maxMonths bounds how far back a query without From goes: the 30 months of
 // retention (DPR 68/2005 art. 11), with a margin for those not yet disposed of.
 const maxMonths = 36
 
-// ErrNoQuery says that a query names neither a mailbox nor an identifier.
-var ErrNoQuery = errors.New("register: a search needs a mailbox or a message identifier")
+// Errors of a query that cannot be answered.
+var (
+	// ErrNoQuery says that a query names neither a mailbox nor an identifier.
+	ErrNoQuery = errors.New("register: a search needs a mailbox or a message identifier")
+	// ErrNoMailbox says that a query asks for what only a mailbox has.
+	ErrNoMailbox = errors.New("register: a search by counterpart, kind or subject needs a mailbox")
+	// ErrNoWord says that a query's subject has no word of two letters or digits.
+	ErrNoWord = errors.New("register: the subject that is sought has no word of two letters or digits")
+)
+
+// Matcher tells whether records match a query.
+type Matcher struct {
+	q     Query
+	words []string
+}
+
+// NewMatcher prepares a query. The errors are [ErrNoQuery], [ErrNoMailbox] and
+// [ErrNoWord].
+func NewMatcher(q Query) (*Matcher, error) {
+	q.Mailbox, q.Counterpart = strings.ToLower(q.Mailbox), strings.ToLower(q.Counterpart)
+	q.Identifier, q.Generated = strings.Trim(q.Identifier, "<>"), strings.Trim(q.Generated, "<>")
+	m := &Matcher{q, index.Words(q.Subject)}
+	switch {
+	case q.Mailbox == "" && q.Identifier == "" && q.Generated == "":
+		return nil, ErrNoQuery
+	case q.Mailbox == "" && (q.Counterpart != "" || len(q.Kinds) > 0 || q.Subject != ""):
+		return nil, ErrNoMailbox
+	case q.Subject != "" && len(m.words) == 0:
+		return nil, ErrNoWord
+	}
+	return m, nil
+}
+
+// Match says whether a record matches. After is not looked at.
+func (m *Matcher) Match(rec *record.Record) bool {
+	q := &m.q
+	switch t := rec.Time; {
+	case !q.From.IsZero() && t.Before(q.From), !q.To.IsZero() && !t.Before(q.To),
+		q.Mailbox != "" && !slices.Contains(rec.Mailboxes(), q.Mailbox),
+		q.Identifier != "" && !slices.Contains(rec.Identifiers(), q.Identifier),
+		q.Generated != "" && !slices.ContainsFunc(rec.Generated, func(g string) bool { return strings.Trim(g, "<>") == q.Generated }),
+		q.Counterpart != "" && !slices.Contains(rec.Counterparts(q.Mailbox), q.Counterpart),
+		len(q.Kinds) > 0 && !slices.Contains(q.Kinds, rec.Kind):
+		return false
+	}
+	if len(m.words) > 0 {
+		have := index.Words(rec.Subject)
+		for _, w := range m.words {
+			if !slices.Contains(have, w) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// tokens are those that a record must all have. The mailbox's own, the longest
+// list, is left out where another one is as good.
+func (m *Matcher) tokens(k *index.Key) []index.Token {
+	var ts []index.Token
+	q := &m.q
+	for _, w := range m.words {
+		ts = append(ts, k.Word(q.Mailbox, w))
+	}
+	if q.Counterpart != "" {
+		ts = append(ts, k.Counterpart(q.Mailbox, q.Counterpart))
+	}
+	if len(q.Kinds) == 1 {
+		ts = append(ts, k.Kind(q.Mailbox, uint16(q.Kinds[0])))
+	}
+	if q.Mailbox != "" && len(ts) == 0 {
+		ts = append(ts, k.Mailbox(q.Mailbox))
+	}
+	for _, id := range []string{q.Identifier, q.Generated} {
+		if id != "" {
+			ts = append(ts, k.Identifier(id))
+		}
+	}
+	return ts
+}
 
 // Search calls visit with the records that match, by month and index ascending,
 // until it returns false. Records of disposed months are skipped. now bounds a
-// query without To.
+// query without To. After an error, what was visited is not all.
 func (r *Register) Search(ctx context.Context, q Query, now time.Time, visit func(*Found) bool) error {
-	q.Mailbox, q.Identifier = strings.ToLower(q.Mailbox), strings.Trim(q.Identifier, "<>")
-	if q.Mailbox == "" && q.Identifier == "" {
-		return ErrNoQuery
+	m, err := NewMatcher(q)
+	if err != nil {
+		return err
 	}
 	if err := r.waitIndexed(ctx); err != nil {
 		return err
@@ -57,8 +141,8 @@ func (r *Register) Search(ctx context.Context, q Query, now time.Time, visit fun
 	if !q.From.IsZero() {
 		begin = max(begin, keys.MonthOf(q.From))
 	}
-	for m := begin; m <= end; m++ {
-		more, err := r.searchMonth(ctx, uint16(m), q, visit)
+	for month := begin; month <= end; month++ {
+		more, err := r.searchMonth(ctx, uint16(month), m, visit)
 		if err != nil || !more {
 			return err
 		}
@@ -66,32 +150,25 @@ func (r *Register) Search(ctx context.Context, q Query, now time.Time, visit fun
 	return nil
 }
 
-func (r *Register) searchMonth(ctx context.Context, month uint16, q Query, visit func(*Found) bool) (more bool, err error) {
+func (r *Register) searchMonth(ctx context.Context, month uint16, m *Matcher, visit func(*Found) bool) (more bool, err error) {
 	k, err := r.keys.of(month, false)
 	if errors.Is(err, keys.ErrNoSecret) || errors.Is(err, keys.ErrDisposed) {
 		return true, nil
 	} else if err != nil {
 		return false, err
 	}
-	token := index.Mailbox(&k.index, q.Mailbox)
-	if q.Identifier != "" {
-		token = index.Identifier(&k.index, q.Identifier)
-	}
 	more = true
 	var failed error
-	err = r.index.Search(month, token, q.After, func(at uint64) bool {
+	q := index.Query{Month: month, Tokens: m.tokens(k.index), First: m.q.After, From: m.q.From, To: m.q.To}
+	err = r.index.Search(q, func(at uint64) bool {
 		f, err := r.Read(ctx, at)
 		if err != nil {
 			failed = err
 			return false
 		}
-		switch t := f.Record.Time; {
-		case q.Mailbox != "" && !slices.Contains(f.Record.Mailboxes(), q.Mailbox):
-			return true
-		case !q.From.IsZero() && t.Before(q.From), !q.To.IsZero() && !t.Before(q.To):
-			return true
+		if m.Match(f.Record) {
+			more = visit(f)
 		}
-		more = visit(f)
 		return more
 	})
 	return more, errors.Join(err, failed)

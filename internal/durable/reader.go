@@ -25,3 +25,14 @@ func OpenReadOnly(fsys FS, name string) (*Journal, error) {
 	j.size.Store(st.Size())
 	return j, nil
 }
+
+// Scan calls visit with every record and its offset, in order. Bytes that are no
+// record are an error.
+func (j *Journal) Scan(visit func(off int64, rec []byte) error) error {
+	size := j.size.Load()
+	end, err := j.replay(size, visit)
+	if err == nil && end != size {
+		err = fmt.Errorf("couldn't read journal %s at %d: %w", j.name, end, ErrNoRecord)
+	}
+	return err
+}

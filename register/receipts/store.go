@@ -1,6 +1,7 @@
 package receipts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,10 +74,7 @@ func Open(fsys durable.FS, dir, origin string, keys Keys, idx *index.DB, samples
 	if len(numbers) == 0 {
 		numbers = []uint32{1}
 	}
-	mark, err := idx.Mark()
-	if err != nil {
-		return nil, err
-	}
+	mark := idx.Mark()
 	for i, n := range numbers {
 		last := i == len(numbers)-1
 		if n < mark.Segment && !last {
@@ -86,6 +84,9 @@ func Open(fsys durable.FS, dir, origin string, keys Keys, idx *index.DB, samples
 			id, _, _, _, err := s.splitFrame(rec)
 			if err == nil && (n > mark.Segment || off >= mark.Offset) {
 				s.recent[id] = index.Location{Segment: n, Offset: off}
+				if len(s.recent) >= maxRecent { // of a whole store: not all at once in memory
+					err = s.put(index.Location{Segment: n, Offset: off + 1})
+				}
 			}
 			return err
 		})
@@ -209,47 +210,36 @@ func (s *Store) rotate() error {
 func (s *Store) flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.index.PutLocations(s.recent, index.Location{Segment: s.number, Offset: s.active.Size()})
+	return s.put(index.Location{Segment: s.number, Offset: s.active.Size()})
+}
+
+// put moves what is recent, and stored before mark, into the index. Nobody may be
+// storing.
+func (s *Store) put(mark index.Location) error {
+	s.recentMu.Lock()
+	defer s.recentMu.Unlock()
+	all := make([]index.Placed, 0, len(s.recent))
+	for id, at := range s.recent {
+		all = append(all, index.Placed{ID: id, At: at})
+	}
+	slices.SortFunc(all, func(a, b index.Placed) int {
+		return cmp.Or(cmp.Compare(a.At.Segment, b.At.Segment), cmp.Compare(a.At.Offset, b.At.Offset))
+	})
+	err := s.index.PutLocations(all, mark)
 	if errors.Is(err, syscall.ENOSPC) {
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("couldn't index the receipts: %w", err)
 	}
-	s.recentMu.Lock()
 	clear(s.recent)
-	s.recentMu.Unlock()
 	return nil
 }
 
 // Get returns the issued message stored under a record's ID, or [ErrNotFound].
 func (s *Store) Get(id record.ID) (*Issued, error) {
-	s.recentMu.Lock()
-	at, ok := s.recent[id]
-	s.recentMu.Unlock()
-	if !ok {
-		var err error
-		if at, ok, err = s.index.Location(id); err != nil {
-			return nil, err
-		}
-	}
-	if !ok {
-		return nil, fmt.Errorf("%w: %v", ErrNotFound, id)
-	}
-	j, err := s.journal(at.Segment)
+	m, sealed, err := s.find(id)
 	if err != nil {
 		return nil, err
-	}
-	rec, err := j.ReadAt(at.Offset)
-	if err != nil {
-		return nil, err
-	}
-	m := new(Issued)
-	var sealed []byte
-	if m.ID, m.Month, m.Digest, sealed, err = s.splitFrame(rec); err != nil {
-		return nil, err
-	}
-	if m.ID != id {
-		return nil, fmt.Errorf("%w: the place of %v holds %v", ErrMalformed, id, m.ID)
 	}
 	key, err := s.keys.ReceiptKey(m.Month)
 	if err != nil {
@@ -264,6 +254,37 @@ func (s *Store) Get(id record.ID) (*Issued, error) {
 		return nil, fmt.Errorf("couldn't open stored message %v: %w", id, err)
 	}
 	return m, m.decode(plain)
+}
+
+// find reads the frame of a record's message.
+func (s *Store) find(id record.ID) (m *Issued, sealed []byte, err error) {
+	s.recentMu.Lock()
+	at, ok := s.recent[id]
+	s.recentMu.Unlock()
+	places := []index.Location{at}
+	if !ok {
+		if places, err = s.index.Locations(id); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, at := range places {
+		j, err := s.journal(at.Segment)
+		if err != nil {
+			return nil, nil, err
+		}
+		rec, err := j.ReadAt(at.Offset)
+		if err != nil {
+			return nil, nil, err
+		}
+		m = new(Issued)
+		if m.ID, m.Month, m.Digest, sealed, err = s.splitFrame(rec); err != nil {
+			return nil, nil, err
+		}
+		if m.ID == id { // another id may have the same token
+			return m, sealed, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("%w: %v", ErrNotFound, id)
 }
 
 func (s *Store) journal(n uint32) (*durable.Journal, error) {
@@ -286,6 +307,35 @@ func (s *Store) journal(n uint32) (*durable.Journal, error) {
 		s.old[n] = j
 	}
 	return j, err
+}
+
+// Locations calls visit with the place of every stored message. It reads the
+// whole store.
+func (s *Store) Locations(visit func(index.Placed)) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	numbers, err := s.segments()
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		j, err := s.journal(n)
+		if err != nil {
+			return err
+		}
+		err = j.Scan(func(off int64, rec []byte) error {
+			id, _, _, _, err := s.splitFrame(rec)
+			if err == nil {
+				visit(index.Placed{ID: id, At: index.Location{Segment: n, Offset: off}})
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close brings the index up to date and closes the files.

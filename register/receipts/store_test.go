@@ -29,7 +29,7 @@ type fixture struct {
 
 func open(t *testing.T, dir string) fixture {
 	t.Helper()
-	idx, err := index.Open(filepath.Join(dir, "index"), slog.New(slog.DiscardHandler))
+	idx, err := index.Open(durable.OS, filepath.Join(dir, "index"), "pec.example/scripta/0001", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -213,6 +213,34 @@ func (r *Record) Mailboxes() []string {
 	return distinct(boxes)
 }
 
+// Counterparts returns the addresses of the other parties of the event, as one of
+// its mailboxes (in lower case) sees it, in lower case, each once: for the sender
+// those whom it is about, or all recipients if it is about nobody; for anybody
+// else the sender.
+func (r *Record) Counterparts(mailbox string) []string {
+	if sender := strings.ToLower(r.Sender); sender != mailbox {
+		if sender == "" {
+			return nil
+		}
+		return []string{sender}
+	}
+	var others []string
+	add := func(a string) {
+		if a = strings.ToLower(a); a != "" && !slices.Contains(others, a) {
+			others = append(others, a)
+		}
+	}
+	for _, a := range r.About {
+		add(a)
+	}
+	if len(r.About) == 0 {
+		for _, x := range r.Recipients {
+			add(x.Address)
+		}
+	}
+	return others
+}
+
 // Identifiers returns the message identifiers under which the record is found,
 // without angle brackets, each once.
 func (r *Record) Identifiers() []string {

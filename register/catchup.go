@@ -1,0 +1,220 @@
+package register
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"scripta/internal/keys"
+	"scripta/merkle"
+	"scripta/register/index"
+	"scripta/register/record"
+)
+
+// indexEntry says under what a record is found. The index of a register is a
+// function of its records by this rule.
+func indexEntry(at uint64, month uint16, k *index.Key, rec *record.Record) index.Entry {
+	e := index.Entry{Index: at, Month: month, Time: rec.Time}
+	boxes, ids := rec.Mailboxes(), rec.Identifiers()
+	var words []string
+	if len(boxes) > 0 {
+		words = index.Words(rec.Subject)
+	}
+	e.Tokens = make([]index.Token, 0, len(ids)+len(boxes)*(4+len(words)))
+	for _, id := range ids {
+		e.Tokens = append(e.Tokens, k.Identifier(id))
+	}
+	for _, m := range boxes {
+		e.Tokens = append(e.Tokens, k.Mailbox(m), k.Kind(m, uint16(rec.Kind)))
+		for _, c := range rec.Counterparts(m) {
+			e.Tokens = append(e.Tokens, k.Counterpart(m, c))
+		}
+		for _, w := range words {
+			e.Tokens = append(e.Tokens, k.Word(m, w))
+		}
+	}
+	return e
+}
+
+// catchUpStep is how many leaves are read at once.
+const catchUpStep = 4096
+
+// catchUp adds to the index the leaves that it does not have, and removes from it
+// the months that were disposed of.
+func (r *Register) catchUp(ctx context.Context, progress func(done, total uint64)) error {
+	for _, month := range r.index.Months() {
+		if _, err := r.keys.of(month, false); errors.Is(err, keys.ErrDisposed) {
+			if err := r.index.DropMonth(month); err != nil {
+				return err
+			}
+		}
+	}
+	next, size := r.index.Next(), r.log.Size()
+	if next > size {
+		return fmt.Errorf("the index knows %d records and the log has %d: the log was rolled back; see docs/operating.md", next, size)
+	}
+	for next < size {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		end := min(next+catchUpStep, size)
+		entries, err := r.readEntries(ctx, next, end)
+		if err != nil {
+			return err
+		}
+		if err := r.index.Add(entries, end); err != nil {
+			return fmt.Errorf("couldn't write the index: %w", err)
+		}
+		next = end
+		if progress != nil {
+			progress(next, size)
+		}
+	}
+	r.indexed = next
+	return nil
+}
+
+// readEntries reads leaves and says under what their records are found. Those of
+// disposed months are found under nothing.
+func (r *Register) readEntries(ctx context.Context, first, end uint64) ([]index.Entry, error) {
+	leaves, err := r.log.Leaves(ctx, first, end-first)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the log for the index: %w", err)
+	}
+	entries, errs := make([]index.Entry, len(leaves)), make([]error, len(leaves))
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		wg.Go(func() {
+			for i := len(leaves) * w / workers; i < len(leaves)*(w+1)/workers; i++ {
+				entries[i], errs[i] = r.entryOf(first+uint64(i), leaves[i])
+			}
+		})
+	}
+	wg.Wait()
+	return entries, errors.Join(errs...)
+}
+
+func (r *Register) entryOf(at uint64, l merkle.Leaf) (index.Entry, error) {
+	o, month, err := r.openLeaf(l)
+	if errors.Is(err, keys.ErrDisposed) {
+		return index.Entry{Index: at, Month: month}, nil
+	}
+	var rec *record.Record
+	if err == nil {
+		rec, err = o.Fields.Record()
+	}
+	if err != nil {
+		return index.Entry{}, fmt.Errorf("couldn't index record %d: %w", at, err)
+	}
+	k, err := r.keys.of(month, false)
+	if err != nil {
+		return index.Entry{}, err
+	}
+	return indexEntry(at, month, k.index, rec), nil
+}
+
+// Reindex makes the index anew, from the log and the receipt store alone, beside
+// the one there is, and then puts it in its place. Nobody may have the register
+// open. progress, if not nil, is called with the number of records so far. After a
+// crash or an error the old index is in use, and the next Reindex goes on where
+// this one was.
+func Reindex(ctx context.Context, o Options, progress func(done, total uint64)) error {
+	r, err := open(ctx, o, index.OpenRebuild, progress)
+	if err != nil {
+		return fmt.Errorf("couldn't make the index anew: %w", err)
+	}
+	if err := r.Close(); err != nil {
+		return fmt.Errorf("couldn't make the index anew: %w", err)
+	}
+	return index.Swap(o.FS, o.indexDir())
+}
+
+// IndexReport is what [Register.VerifyIndex] found.
+type IndexReport struct {
+	Records  uint64 // opened
+	Disposed uint64 // of disposed months, which cannot be
+	Postings uint64
+}
+
+// ErrIndex says that the index is not what the log gives.
+var ErrIndex = errors.New("the index does not agree with the log: stop the provider and run scripta register reindex")
+
+// VerifyIndex opens every record of the log, which checks it against its leaf, and
+// compares under what the records are found with what the index holds: a posting
+// that is missing, or too many, is an [ErrIndex]. Nobody may append meanwhile.
+func (r *Register) VerifyIndex(ctx context.Context) (report IndexReport, err error) {
+	want, have := map[uint16]*digest{}, map[uint16]*digest{}
+	size := r.log.Size()
+	for at := uint64(0); at < size; at += catchUpStep {
+		if err := ctx.Err(); err != nil {
+			return report, err
+		}
+		entries, err := r.readEntries(ctx, at, min(at+catchUpStep, size))
+		if err != nil {
+			return report, err
+		}
+		for _, e := range entries {
+			if e.Month != 0 && e.Time.IsZero() {
+				report.Disposed++
+				continue
+			}
+			report.Records++
+			seen := map[index.Token]bool{}
+			for _, t := range e.Tokens {
+				if !seen[t] {
+					seen[t] = true
+					of(want, e.Month).add(t, e.Index)
+				}
+			}
+		}
+	}
+	if err := r.receipts.Locations(func(p index.Placed) {
+		t, leaf := p.Posting()
+		of(want, index.Receipts).add(t, leaf)
+	}); err != nil {
+		return report, err
+	}
+	if err := r.index.All(func(month uint16, t index.Token, leaf uint64) error {
+		of(have, month).add(t, leaf)
+		report.Postings++
+		return nil
+	}); err != nil {
+		return report, err
+	}
+	for month := range want {
+		of(have, month)
+	}
+	for month, h := range have {
+		if w := of(want, month); *w != *h {
+			return report, fmt.Errorf("%w (%s: %d postings, the log gives %d)", ErrIndex, index.MonthName(month), h.n, w.n)
+		}
+	}
+	return report, nil
+}
+
+// digest tells sets of postings apart, in whatever order they come. It is for
+// accidents, not against somebody who wants to deceive.
+type digest struct{ n, a, b uint64 }
+
+func of(m map[uint16]*digest, month uint16) *digest {
+	if m[month] == nil {
+		m[month] = new(digest)
+	}
+	return m[month]
+}
+
+func (d *digest) add(t index.Token, leaf uint64) {
+	x := mix(uint64(t) + mix(leaf))
+	d.n, d.a, d.b = d.n+1, d.a+x, d.b+mix(x)
+}
+
+// mix is the finalizer of SplitMix64: a bijection that mixes well.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
