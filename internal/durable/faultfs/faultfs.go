@@ -244,6 +244,9 @@ func (f *FS) SyncDir(dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return err
 	}
+	if rel == ".." { // what the root is in is not ours to break
+		return nil
+	}
 	n := f.find(rel)
 	n.safe = maps.Clone(n.live)
 	return nil
