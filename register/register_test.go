@@ -61,7 +61,16 @@ func (f *fixture) open() {
 		f.t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	if f.log, err = merkle.Open(f.t.Context(), merkle.Options{Dir: filepath.Join(f.dir, "log"), Origin: origin, Signer: signer, Verifier: verifier, Logger: log, MinFree: 1 << 20}); err != nil {
+	open := func() error {
+		f.log, err = merkle.Open(f.t.Context(), merkle.Options{Dir: filepath.Join(f.dir, "log"), Origin: origin, Signer: signer, Verifier: verifier, Logger: log, MinFree: 1 << 20})
+		return err
+	}
+	// A process that a test beside this one starts shares the lock of the log that
+	// was closed, until it has begun.
+	for end := time.Now().Add(10 * time.Second); open() != nil && strings.Contains(err.Error(), "directory lock") && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if err != nil {
 		f.t.Fatal(err)
 	}
 	f.options = Options{Dir: filepath.Join(f.dir, "register"), FS: durable.OS, Origin: origin, Log: f.log, Months: months, Logger: log}
