@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"scripta/merkle/cluster"
@@ -85,13 +86,39 @@ func (e *ClusterError) Error() string {
 // Unwrap returns the reason.
 func (e *ClusterError) Unwrap() error { return e.Reason }
 
-// Copied returns how many leaves the cluster is known to have with the same root;
-// ok is false unless the log is copied there (Cluster.CrossCheck).
-func (l *Log) Copied() (size uint64, ok bool) {
-	if c, is := l.engine.(*checked); is {
-		return c.copied.Load(), true
+// ClusterState is how a log gets on with its cluster.
+type ClusterState struct {
+	// Copied is how many leaves the cluster is known to have with the same root,
+	// for a log that is copied there (Cluster.CrossCheck).
+	Copied uint64
+	// Failing is why additions, or copies, do not get through at the moment.
+	Failing error
+	// Stopped is why nothing is added any more.
+	Stopped error
+}
+
+// ClusterState returns how the log gets on with its cluster; ok is false if it
+// has none.
+func (l *Log) ClusterState() (s ClusterState, ok bool) {
+	switch e := l.engine.(type) {
+	case *remote:
+		return ClusterState{Failing: e.failing.get(), Stopped: e.stopped.get()}, true
+	case *checked:
+		return ClusterState{Copied: e.copied.Load(), Failing: e.failing.get(), Stopped: e.alarmed()}, true
 	}
-	return 0, false
+	return ClusterState{}, false
+}
+
+// trouble is an error that others look at.
+type trouble struct{ p atomic.Pointer[error] }
+
+func (t *trouble) set(err error) { t.p.Store(&err) }
+
+func (t *trouble) get() error {
+	if p := t.p.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // Adoption returns the epoch in which this log came from another node, and that

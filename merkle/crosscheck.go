@@ -37,9 +37,10 @@ type checked struct {
 	origin string
 	log    *slog.Logger
 
-	copied atomic.Uint64         // leaves that the cluster has with the same root
-	alarm  atomic.Pointer[error] // set once
-	grew   chan struct{}         // has room for one: there are leaves to copy
+	failing trouble               // why copies do not get through
+	copied  atomic.Uint64         // leaves that the cluster has with the same root
+	alarm   atomic.Pointer[error] // set once
+	grew    chan struct{}         // has room for one: there are leaves to copy
 
 	adopted int64 // see adoption
 	from    string
@@ -128,6 +129,7 @@ func (e *checked) run(ctx context.Context) {
 			}
 		}
 		failing = err != nil
+		e.failing.set(err)
 		if more {
 			continue
 		}

@@ -24,11 +24,11 @@ func checkedOptions(t *testing.T) Options {
 func awaitCopied(t *testing.T, l *Log) {
 	t.Helper()
 	await(t, "the copy", func() bool {
-		n, ok := l.Copied()
+		s, ok := l.ClusterState()
 		if !ok {
 			t.Fatal("the log is not copied")
 		}
-		return n == l.Size()
+		return s.Copied == l.Size()
 	})
 }
 
@@ -74,8 +74,8 @@ func TestCrossCheck(t *testing.T) {
 	if err := r.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, ok := r.Copied(); ok {
-		t.Error("the remote log says that it is copied")
+	if s, ok := r.ClusterState(); !ok || s != (ClusterState{}) {
+		t.Errorf("the remote log says %+v, %v", s, ok)
 	}
 }
 

@@ -132,6 +132,7 @@ func (r *remote) diverged(now root) error {
 func (r *remote) fail(err error) error {
 	if r.fatal == nil {
 		r.fatal = err
+		r.stopped.set(err)
 		r.log.Error("nothing is added to the log any more", "origin", r.origin, "err", err)
 	}
 	return r.fatal

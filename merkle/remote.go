@@ -30,6 +30,9 @@ type remote struct {
 	log    *slog.Logger
 	grown  func(size uint64) // told after each growth of the projection
 
+	failing trouble // why an addition that is being tried does not get through
+	stopped trouble // fatal, for who has not the turn
+
 	peer
 	local *local // the projection
 

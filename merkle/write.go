@@ -167,6 +167,12 @@ func (r *remote) write(ctx context.Context, leaves []*trillian.LogLeaf) error {
 	var cause error
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := r.attempt(ctx, leaves)
+		if err == nil || errors.Is(err, errMoved) {
+			r.failing.set(nil)
+		}
+		if errors.Is(err, ErrFenced) {
+			r.stopped.set(err)
+		}
 		switch {
 		case err == nil, r.fatal != nil, errors.Is(err, errMoved), errors.Is(err, ErrFenced), errors.Is(err, ErrHole),
 			errors.Is(err, ErrFatal), errors.Is(err, ErrClosed), errors.Is(err, ErrDiskFull):
@@ -179,6 +185,7 @@ func (r *remote) write(ctx context.Context, leaves []*trillian.LogLeaf) error {
 				r.log.Warn("leaves don't get into the cluster's tree; trying again", "origin", r.origin, "leaves", len(leaves), "from", leaves[0].LeafIndex, "err", err)
 			}
 			cause = err
+			r.failing.set(err)
 		}
 		select {
 		case <-ctx.Done():

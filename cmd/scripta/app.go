@@ -43,9 +43,10 @@ import (
 // app is a provider's folder, opened: everything that commands and the daemon
 // share. Only one process can have a folder open.
 type app struct {
-	dir config.Dir
-	cfg config.Config
-	log *slog.Logger
+	dir   config.Dir
+	cfg   config.Config
+	log   *slog.Logger
+	adopt bool // take over a log that another node still has
 
 	months    *keys.Months
 	clock     *clock.Clock
@@ -86,30 +87,37 @@ func (e *runningError) Error() string {
 }
 
 // openApp opens a folder. Close it.
-func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (a *app, err error) {
-	a = &app{dir: dir, log: log}
-	if a.cfg, err = loadFolder(dir); err != nil {
+func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (*app, error) {
+	a := &app{dir: dir, log: log}
+	if err := a.open(ctx); err != nil {
 		return nil, err
 	}
-	opened := a // a return of nil below sets a
+	return a, nil
+}
+
+// open opens everything, or nothing.
+func (a *app) open(ctx context.Context) (err error) {
+	if a.cfg, err = loadFolder(a.dir); err != nil {
+		return err
+	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, opened.close())
+			err = errors.Join(err, a.close())
 		}
 	}()
-	unlock, err := durable.Lock(dir.Lock())
+	unlock, err := durable.Lock(a.dir.Lock())
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, &runningError{dir, durable.Holder(dir.Lock())}
+		return &runningError{a.dir, durable.Holder(a.dir.Lock())}
 	} else if err != nil {
-		return nil, err
+		return err
 	}
 	a.onClose(func() error { unlock(); return nil })
 	for _, step := range []func(context.Context) error{a.openKeys, a.openClock, a.openRegister, a.openMail, a.openStamps, a.openArchive} {
 		if err := step(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return a, nil
+	return nil
 }
 
 // loadFolder reads the configuration of a provider's folder.
@@ -236,8 +244,12 @@ func (a *app) openRegister(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	cluster, err := a.cluster()
+	if err != nil {
+		return err
+	}
 	a.merkle, err = merkle.Open(ctx, merkle.Options{Dir: a.dir.Log(), Origin: a.cfg.Origin(), Signer: signer, Verifier: verifier,
-		Logger: a.log, MinFree: uint64(a.cfg.Mail.MinFreeBytes) / 2})
+		Logger: a.log, MinFree: uint64(a.cfg.Mail.MinFreeBytes) / 2, Cluster: cluster})
 	if err != nil {
 		return err
 	}
@@ -252,7 +264,7 @@ func (a *app) openRegister(ctx context.Context) error {
 		return err
 	}
 	a.onCloseDatabase("register", a.register.Close)
-	return nil
+	return a.recordAdoption(ctx)
 }
 
 func (a *app) logKeys() (note.Signer, note.Verifier, error) {

@@ -22,7 +22,7 @@ import (
 	"scripta/register/record"
 )
 
-const serveUsage = `usage: scripta serve --dir DIR [--log-level debug|info|warn|error] [--log-json]
+const serveUsage = `usage: scripta serve --dir DIR [--log-level debug|info|warn|error] [--log-json] [--adopt]
 
 Runs every role of the provider until SIGTERM or SIGINT, then finishes what is
 under way and exits 0. Prints a line that begins with "ready" when everything
@@ -38,6 +38,7 @@ func runServe(args []string, stdout, stderr io.Writer) int {
 	dir := f.folder()
 	level := f.String("log-level", "info", "least `LEVEL` that is logged to standard error: debug, info, warn or error")
 	asJSON := f.Bool("log-json", false, "log in JSON")
+	adopt := f.Bool("adopt", false, "take over a log of the cluster that another node still has; that node stops writing")
 	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
@@ -47,8 +48,8 @@ func runServe(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a, err := openApp(ctx, config.Dir(*dir), log)
-	if err != nil {
+	a := &app{dir: config.Dir(*dir), log: log, adopt: *adopt}
+	if err := a.open(ctx); err != nil {
 		return f.failed(err)
 	}
 	d := &daemon{app: a}

@@ -72,7 +72,7 @@ type roleCheck struct {
 
 // roles are the daemon's.
 func (d *daemon) roles() []roleCheck {
-	return []roleCheck{
+	roles := []roleCheck{
 		{"register", func() (string, error) {
 			return fmt.Sprintf("%d records", d.merkle.Size()), d.register.Ready(time.Now())
 		}},
@@ -91,6 +91,10 @@ func (d *daemon) roles() []roleCheck {
 		{"time stamps", d.stampsRole},
 		{"archive", d.archiveRole},
 	}
+	if d.cfg.Log.Engine != config.EngineEmbedded {
+		roles = append(roles, roleCheck{"cluster", d.clusterRole})
+	}
+	return roles
 }
 
 func (d *daemon) diskRole() (string, error) {

@@ -48,6 +48,7 @@ func (c *Config) Check() error {
 	c.checkMail(wrong)
 	c.checkClock(wrong)
 	c.checkTSA(wrong)
+	c.checkCluster(wrong)
 	if c.Archive.Dir == "" || !safePath(c.Archive.Dir) {
 		wrong("archive.dir", "not a folder", `write a folder, such as "archive"`)
 	}
@@ -149,6 +150,36 @@ func (c *Config) checkTSA(wrong func(key, problem, fix string)) {
 	}
 	if !safePath(t.PasswordFile) {
 		wrong("tsa.password_file", "not a file", `write a file, such as "keys/tsa.password"`)
+	}
+}
+
+func (c *Config) checkCluster(wrong func(key, problem, fix string)) {
+	k := &c.Cluster
+	if !safePath(k.TLSCA) {
+		wrong("cluster.tls_ca", "not a file", `write a file, such as "keys/cluster-ca.pem"`)
+	}
+	if len(k.Node) > 200 || strings.ContainsFunc(k.Node, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		wrong("cluster.node", "not a name", `write this machine's name, or ""`)
+	}
+	if c.Log.Engine == EngineEmbedded {
+		return
+	}
+	host, port, err := net.SplitHostPort(k.Address)
+	_, notIP := netip.ParseAddr(host)
+	if p, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || p == 0 || notIP != nil && !hostname(host) {
+		wrong("cluster.address", "not an address", `write host:port of trillian_log_server, such as "log.example.it:8090"`)
+	} else if k.TLS == "off" && !loopback(host) {
+		wrong("cluster.tls", "records would travel in the clear", `write "on"`)
+	}
+	switch u, err := url.Parse(k.Database); {
+	case k.Database == "":
+		wrong("cluster.database", "no database for the lease", `write a URL such as "postgres://scripta@db.example.it/trillian?sslmode=verify-full"`)
+	case err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql":
+		wrong("cluster.database", "not a URL of PostgreSQL", `write one such as "postgres://scripta@db.example.it/trillian?sslmode=verify-full"`)
+	default:
+		if _, has := u.User.Password(); has || u.Query().Has("password") {
+			wrong("cluster.database", "a password must not stand in it", "write it into a file of mode 0600 (libpq's .pgpass) and add passfile=/path")
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ type Config struct {
 	Clock    Clock    `toml:"clock" doc:"The measured time. By law its distance from UTC stays within one second (DM 2/11/2005, art. 9)"`
 	TSA      TSA      `toml:"tsa" doc:"RFC 3161 time stamps over the log's checkpoints"`
 	Log      Log      `toml:"log" doc:"The legal log register. Never change id by hand: it names the history that was published"`
+	Cluster  Cluster  `toml:"cluster" doc:"Where the log's Trillian servers are, if log.engine is not \"embedded\"; see docs/operating.md"`
 	Receipts Receipts `toml:"receipts" doc:"Receipts and envelopes that were issued"`
 	Archive  Archive  `toml:"archive" doc:"Daily closings and their conservation packages"`
 	Calendar Calendar `toml:"calendar" doc:"Italian working days, which due dates are counted in"`
@@ -86,10 +87,33 @@ type TSA struct {
 	Embedded         bool     `toml:"embedded" doc:"Run the embedded authority: for tests, not qualified, without legal value"`
 }
 
+// Engines of the log.
+const (
+	// EngineEmbedded keeps the log in this process.
+	EngineEmbedded = "embedded"
+	// EngineTrillian keeps it on the cluster.
+	EngineTrillian = "trillian"
+	// EngineCrossCheck keeps it in this process and copies it to the cluster,
+	// which must come to the same roots.
+	EngineCrossCheck = "cross-check"
+)
+
 // Log identifies the register and says how often it publishes.
 type Log struct {
 	ID                 string   `toml:"id" doc:"Last part of the log's origin, domain/scripta/id; lower-case letters and digits"`
 	CheckpointInterval Duration `toml:"checkpoint_interval" range:"10ms..1h" doc:"A checkpoint is signed and published so often when the log grew"`
+	Engine             string   `toml:"engine" oneof:"embedded|trillian|cross-check" doc:"embedded = on this machine; trillian = on the cluster; cross-check = on this machine, copied to the cluster and compared with it"`
+}
+
+// Cluster says where the servers of a distributed log are.
+type Cluster struct {
+	Address  string   `toml:"address" doc:"gRPC address of trillian_log_server, host:port"`
+	TLS      string   `toml:"tls" oneof:"on|off" doc:"off only if the server is on this machine"`
+	TLSCA    string   `toml:"tls_ca" doc:"Certificates (PEM) that the server's must lead to, relative to this folder; empty = the system's"`
+	Database string   `toml:"database" doc:"PostgreSQL with the lease, postgres://user@host/database?sslmode=verify-full&passfile=/path; no password in it"`
+	Node     string   `toml:"node" doc:"This machine's name, no other's; empty = the host name. A log that another node had is adopted"`
+	Lease    Duration `toml:"lease" range:"1s..10m" doc:"Another node may adopt the log when this one has been silent for so long"`
+	Patience Duration `toml:"patience" range:"1s..10m" doc:"Records wait so long for a cluster that does not answer, then their senders are told to try again"`
 }
 
 // Receipts says what is kept of issued receipts.
@@ -149,7 +173,8 @@ func Default(domain, provider string, portBase int) Config {
 			DailyCeiling:     100,
 			RequireQualified: true,
 		},
-		Log:      Log{CheckpointInterval: Duration{Duration: time.Second}},
+		Log:      Log{CheckpointInterval: Duration{Duration: time.Second}, Engine: EngineEmbedded},
+		Cluster:  Cluster{TLS: "on", Lease: Duration{Duration: 15 * time.Second}, Patience: Duration{Duration: 30 * time.Second}},
 		Receipts: Receipts{KeepOriginals: true},
 		Archive:  Archive{Dir: "archive", Automatic: true},
 	}

@@ -26,6 +26,9 @@ func TestWriteParsesBack(t *testing.T) {
 	odd.Clock.Servers = []string{"127.0.0.1:11123", "ntp1.inrim.it", "[::1]:123"}
 	odd.Calendar.PatronDay = "02-29"
 	odd.Archive.Dir = "/srv/worm"
+	odd.Log.Engine = EngineTrillian
+	odd.Cluster = Cluster{Address: "[::1]:8090", TLS: "off", TLSCA: "keys/ca.pem", Database: "postgres:///trillian?host=/run/postgresql&passfile=/x",
+		Node: "nodo uno", Lease: Duration{Duration: time.Minute}, Patience: Duration{Duration: time.Second}}
 	for name, c := range map[string]Config{"quickstart": quick(), "odd": odd} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -161,6 +164,12 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"two at once":         {head + "mail.max_recipients = 0\nlog.checkpoint_interval = '0s'\n", []string{"f.toml:5:1: mail.max_recipients: …", "f.toml:6:1: log.checkpoint_interval: …"}},
 		"empty": {"", []string{"f.toml: domain: no domain; …", "f.toml: provider: no provider's name; …", "f.toml: log.id: not a log id; …",
 			"f.toml: tsa.url: no time-stamp authority; …"}},
+		"cluster without anything": {head + "log.engine = 'trillian'\n", []string{"f.toml: cluster.address: not an address; …", "f.toml: cluster.database: no database for the lease; …"}},
+		"cluster in the clear": {head + "log.engine = 'cross-check'\n[cluster]\naddress='db.test:8090'\ntls='off'\ndatabase='postgres://u@db.test/t'\n",
+			[]string{`f.toml:8:1: cluster.tls: records would travel in the clear; … "on"`}},
+		"cluster's password": {head + "log.engine = 'trillian'\n[cluster]\naddress='db.test:8090'\ndatabase='postgres://u:p@db.test/t'\n",
+			[]string{"f.toml:8:1: cluster.database: a password must not stand in it; … passfile"}},
+		"engine":                    {head + "log.engine = 'mysql'\n", []string{`f.toml:5:1: log.engine: "mysql" is out of range; … "cross-check"`}},
 		"embedded is not qualified": {"domain='a.test'\nprovider='P'\nlog.id='x'\ntsa.embedded=true\n", []string{"f.toml: tsa.require_qualified: the embedded authority is never qualified; …"}},
 		"embedded without address": {"domain='a.test'\nprovider='P'\nlog.id='x'\ntsa.embedded=true\ntsa.require_qualified=false\nlisten.tsa='off'\n",
 			[]string{"f.toml:6:1: listen.tsa: the embedded authority has no address; …"}},
