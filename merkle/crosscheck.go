@@ -19,6 +19,8 @@ import (
 const (
 	// firstCheck bounds how long opening waits for the cluster.
 	firstCheck = 10 * time.Second
+	// lastCopy bounds how long closing waits for what is not copied yet.
+	lastCopy = 10 * time.Second
 	// retryLast is the longest wait before the cluster is tried again.
 	retryLast = 10 * time.Second
 )
@@ -45,9 +47,10 @@ type checked struct {
 	adopted int64 // see adoption
 	from    string
 
-	far    peer // the copier's
-	copier sync.WaitGroup
-	end    context.CancelFunc
+	far     peer // the copier's
+	copier  sync.WaitGroup
+	closing chan struct{} // closed when nothing more will be added
+	end     context.CancelFunc
 }
 
 // openChecked opens the log here, compares it with the cluster if that answers,
@@ -59,7 +62,7 @@ func openChecked(ctx context.Context, opt Options) (*checked, error) {
 	}
 	run, end := context.WithCancel(context.WithoutCancel(ctx))
 	e := &checked{local: l, own: &Log{opt: opt, engine: l, client: l.client, tree: l.tree.TreeId}, opt: *opt.Cluster,
-		origin: opt.Origin, log: opt.Logger, grew: make(chan struct{}, 1), end: end}
+		origin: opt.Origin, log: opt.Logger, grew: make(chan struct{}, 1), closing: make(chan struct{}), end: end}
 	e.opt.complete(opt.Origin)
 	if e.far.conn, err = cluster.Dial(e.opt.Address, e.opt.TLS); err != nil {
 		return nil, errors.Join(err, e.close())
@@ -82,9 +85,13 @@ func openChecked(ctx context.Context, opt Options) (*checked, error) {
 	return e, nil
 }
 
+// close lets the copier finish, unless the cluster takes longer than lastCopy.
 func (e *checked) close() error {
-	e.end()
+	close(e.closing)
+	late := time.AfterFunc(lastCopy, e.end)
 	e.copier.Wait()
+	late.Stop()
+	e.end()
 	return errors.Join(e.far.leave(e.log), e.local.close())
 }
 
@@ -134,18 +141,19 @@ func (e *checked) run(ctx context.Context) {
 			continue
 		}
 		var again <-chan time.Time
+		grew := e.grew
 		if err != nil {
-			again = time.After(wait)
+			again, grew = time.After(wait), nil // no sooner for new leaves
 		}
 		select {
-		case <-e.grew:
-			if again != nil { // no sooner for that
-				select {
-				case <-again:
-				case <-ctx.Done():
-				}
-			}
+		case <-grew:
 		case <-again:
+		case <-e.closing:
+			// What was added before is copied, if it works at all.
+			if _, err := e.step(ctx); err == nil && e.copied.Load() < e.own.Size() {
+				continue
+			}
+			return
 		case <-ctx.Done():
 			return
 		}

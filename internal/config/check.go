@@ -161,7 +161,7 @@ func (c *Config) checkCluster(wrong func(key, problem, fix string)) {
 	if len(k.Node) > 200 || strings.ContainsFunc(k.Node, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		wrong("cluster.node", "not a name", `write this machine's name, or ""`)
 	}
-	if c.Log.Engine == EngineEmbedded {
+	if c.Log.Engine != EngineTrillian && c.Log.Engine != EngineCrossCheck {
 		return
 	}
 	host, port, err := net.SplitHostPort(k.Address)

@@ -5,6 +5,8 @@ package clustertest
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -24,6 +26,7 @@ import (
 	"github.com/google/trillian"
 	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -43,6 +46,7 @@ type Cluster struct {
 	postgres *process
 	server   *process
 	signer   *process
+	others   []*process
 	cred     *syscall.Credential // of PostgreSQL, which does not run as root
 	port     string              // PostgreSQL's
 	log      func(format string, a ...any)
@@ -238,16 +242,33 @@ func (c *Cluster) StartPostgres() error {
 func (c *Cluster) KillPostgres() { c.postgres.kill() }
 
 // StartServer starts the log server and waits until it answers.
-func (c *Cluster) StartServer() error {
-	p, err := c.run("log-server", nil, c.programs.server, "--rpc_endpoint="+c.Address, "--http_endpoint=", "--storage_system=postgresql",
-		"--postgresql_uri="+c.Database, "--quota_system=noop", "--tree_gc=false", "--logtostderr")
+func (c *Cluster) StartServer() (err error) {
+	c.server, err = c.serve(c.Address, insecure.NewCredentials())
+	return err
+}
+
+// ServeTLS starts one more log server, which uses TLS, and returns its address.
+// The certificate is for 127.0.0.1 and leads to one of roots; files are PEM.
+func (c *Cluster) ServeTLS(certFile, keyFile string, roots *x509.CertPool) (address string, err error) {
+	port, err := freePort()
 	if err != nil {
-		return err
+		return "", err
 	}
-	c.server = p
-	conn, err := grpc.NewClient(c.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	address = "127.0.0.1:" + port
+	p, err := c.serve(address, credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}), "--tls_cert_file="+certFile, "--tls_key_file="+keyFile)
+	c.others = append(c.others, p)
+	return address, err
+}
+
+func (c *Cluster) serve(address string, creds credentials.TransportCredentials, more ...string) (*process, error) {
+	p, err := c.run("log-server", nil, c.programs.server, append(more, "--rpc_endpoint="+address, "--http_endpoint=", "--storage_system=postgresql",
+		"--postgresql_uri="+c.Database, "--quota_system=noop", "--tree_gc=false", "--logtostderr")...)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds))
+	if err != nil {
+		return p, err
 	}
 	defer conn.Close()
 	err = p.until(time.Now().Add(startTime), func() error {
@@ -257,9 +278,9 @@ func (c *Cluster) StartServer() error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("the log server does not start: %w: %s", err, p.output())
+		return p, fmt.Errorf("the log server does not start: %w: %s", err, p.output())
 	}
-	return nil
+	return p, nil
 }
 
 // KillServer kills the log server by SIGKILL.
@@ -277,7 +298,7 @@ func (c *Cluster) KillSigner() { c.signer.kill() }
 
 // Stop stops everything and removes the folder.
 func (c *Cluster) Stop() {
-	for _, p := range []*process{c.server, c.signer, c.postgres} {
+	for _, p := range append(c.others, c.server, c.signer, c.postgres) {
 		if p != nil {
 			p.kill()
 		}
