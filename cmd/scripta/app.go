@@ -125,7 +125,11 @@ func loadFolder(dir config.Dir) (config.Config, error) {
 	if _, err := os.Stat(dir.Config()); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return config.Config{}, fmt.Errorf("%s is no provider's folder: it holds no scripta.toml; scripta init makes one", dir)
 	}
-	return config.Load(dir.Config())
+	cfg, err := config.Load(dir.Config())
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%s belongs to another user: run this as the user that the provider runs as", dir.Config())
+	}
+	return cfg, err
 }
 
 func (a *app) onClose(f func() error) { a.closers = append(a.closers, f) }

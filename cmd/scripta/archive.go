@@ -123,10 +123,11 @@ func listPackages(dir config.Dir, out io.Writer) error {
 }
 
 func verifyPackages(dir config.Dir, trust string, out io.Writer) (ok bool, err error) {
-	folder, err := packages(dir)
+	cfg, err := loadFolder(dir)
 	if err != nil {
 		return false, err
 	}
+	folder := dir.Path(cfg.Archive.Dir)
 	t, err := loadTrust(trust)
 	if err != nil {
 		return false, err
@@ -134,6 +135,9 @@ func verifyPackages(dir config.Dir, trust string, out io.Writer) (ok bool, err e
 	all, err := archive.VerifyAll(folder, *t)
 	ok = true
 	for _, v := range all {
+		if ok && !v.Report.OK() && t.Log.Name() != cfg.Origin() {
+			fmt.Fprintf(out, "likely cause: %s holds the key of the log %s, and this provider's log is %s\n", trust, t.Log.Name(), cfg.Origin())
+		}
 		fmt.Fprintf(out, "%s  %s\n", v.Name, v.Report.Verdict())
 		if !v.Report.OK() {
 			printChecks(out, v.Report.Checks, true)

@@ -30,6 +30,9 @@ func runClockConfirm(args []string, stdout, stderr io.Writer) int {
 	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
+	if *text == "" {
+		return f.wrong("--month is missing: look at the clock, and write the month that it is")
+	}
 	month, err := keys.ParseMonth(*text)
 	if err != nil {
 		return f.wrong("--month: %v", err)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"syscall"
@@ -153,7 +154,13 @@ func (c *controlClient) do(ctx context.Context, method, path string, body any) (
 		return new(net.Dialer).DialContext(ctx, "unix", c.dir.Control())
 	}, DisableKeepAlives: true}}
 	resp, err := client.Do(req)
-	if err != nil {
+	var failed *url.Error
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%s belongs to another user: run this as the user that the provider runs as", c.dir.Control())
+	case errors.As(err, &failed): // without the address, which means nothing to people
+		return nil, fmt.Errorf("couldn't ask the running provider: %w", failed.Err)
+	case err != nil:
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
@@ -172,7 +179,8 @@ func (c *controlClient) status(ctx context.Context) (*status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	resp, err := c.do(ctx, http.MethodGet, "/status", nil)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	// EINVAL: the path is too long for a socket, so no daemon listens there.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EINVAL) {
 		return nil, errStopped
 	} else if err != nil {
 		return nil, err

@@ -47,6 +47,10 @@ func (ls *listeners) add(name, address string, serve func(net.Listener) error, h
 // control opens the control socket, which only the owner may use. A socket left
 // by a process that died is replaced: the folder's lock says that it is dead.
 func (ls *listeners) control(name string, h http.Handler) error {
+	const longest = 107 // unix(7): 108 bytes with the NUL
+	if len(name) > longest {
+		return fmt.Errorf("the control socket's path %s has %d bytes, and a socket's may have %d: give a shorter --dir, such as a relative one", name, len(name), longest)
+	}
 	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("couldn't replace the old control socket: %w", err)
 	}
