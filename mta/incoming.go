@@ -110,7 +110,7 @@ func (p *Pipeline) receive(ctx context.Context, t *task, b *batch, acceptance, i
 	b.event(record.MakeID(s.Incoming, stepReceived, 0), received)
 	charge := env.record(p, record.TakeChargeIssued, at)
 	charge.About = taken
-	takeCharge, err := b.message(record.MakeID(s.Incoming, stepTakeCharge, 0), charge, receipts.Included{}, func() (*pec.Message, error) {
+	takeCharge, err := b.message(record.MakeID(s.Incoming, stepTakeCharge, 0), charge, nil, func() (*pec.Message, error) {
 		return p.composer.TakeCharge(tx.Issue(stepTakeCharge, 0), env.facts, p.composer.Provider.ServiceAddress, taken)
 	})
 	if err != nil {
@@ -222,7 +222,7 @@ func (d *delivery) outcome(b *batch, n uint32, x *placement, at moment) (*placem
 		}
 		rec := about(record.NonDeliveryIssued)
 		rec.Outcome = record.Outcome{Code: text.Code, Text: text.Text}
-		m, err := b.message(record.MakeID(s.Incoming, stepNonDelivery, n), rec, receipts.Included{}, func() (*pec.Message, error) {
+		m, err := b.message(record.MakeID(s.Incoming, stepNonDelivery, n), rec, nil, func() (*pec.Message, error) {
 			return p.composer.NonDelivery(tx.Issue(stepNonDelivery, n), env.facts, x.mailbox, kind, text.Extended(p.composer.Provider.Name))
 		})
 		if err != nil {
@@ -236,13 +236,10 @@ func (d *delivery) outcome(b *batch, n uint32, x *placement, at moment) (*placem
 	b.event(record.MakeID(s.Incoming, stepDelivered, n), rec)
 
 	kind := env.facts.ReceiptType.For(x.mailbox, s.Facts.To, s.Facts.Cc)
-	if kind == pec.Brief {
-		kind = pec.Complete // brief receipts are not made yet; a complete one certifies more
-	}
 	original := env.signed.Original
 	rec = about(record.DeliveryIssued)
 	rec.ReceiptType = kind.String()
-	source := receipts.Included{Source: receipts.Source{Issued: true, ID: env.issued.ID}, Offset: original.Offset, Length: original.Length}
+	source := &receipts.Included{Source: receipts.Source{Issued: true, ID: env.issued.ID}, Offset: original.Offset, Length: original.Length}
 	m, err := b.message(record.MakeID(s.Incoming, stepDelivery, n), rec, source, func() (*pec.Message, error) {
 		if kind == pec.Concise {
 			return p.composer.Delivery(tx.Issue(stepDelivery, n), env.facts, x.mailbox, kind, nil)
@@ -253,6 +250,16 @@ func (d *delivery) outcome(b *batch, n uint32, x *placement, at moment) (*placem
 		}
 		defer msg.Close()
 		included := original.Included(msg)
+		if kind == pec.Brief {
+			short, err := included.Brief()
+			if err != nil {
+				return nil, err
+			}
+			source.Edits = edits(short, original.Offset)
+			if included, err = included.Edited(short); err != nil {
+				return nil, err
+			}
+		}
 		return p.composer.Delivery(tx.Issue(stepDelivery, n), env.facts, x.mailbox, kind, &included)
 	})
 	if err != nil {

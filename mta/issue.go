@@ -18,9 +18,10 @@ type issued struct {
 }
 
 // issue makes a message once: if an earlier run stored it, those bytes are used;
-// otherwise compose makes them. Nothing is durable yet. The first run of a job
+// otherwise compose makes them. from says where the original in them is kept, and
+// may be completed by compose. Nothing is durable yet. The first run of a job
 // need not look: its transaction's id was drawn for it.
-func (b *batch) issue(id record.ID, rec *record.Record, from receipts.Included, compose func() (*pec.Message, error)) (*issued, bool, error) {
+func (b *batch) issue(id record.ID, rec *record.Record, from *receipts.Included, compose func() (*pec.Message, error)) (*issued, bool, error) {
 	var (
 		stored *receipts.Issued
 		err    = receipts.ErrNotFound
@@ -38,7 +39,7 @@ func (b *batch) issue(id record.ID, rec *record.Record, from receipts.Included, 
 			Content: m.Content, Size: m.Size, Prefix: m.Prefix, Suffix: m.Suffix}
 		if m.Original != nil {
 			from.Length = m.Original.Size
-			stored.Included = &from
+			stored.Included = from
 		}
 	} else if err != nil {
 		return nil, false, err
@@ -60,7 +61,7 @@ type batch struct {
 func (p *Pipeline) batch(t *task) *batch { return &batch{p: p, t: t} }
 
 // message adds an issued message and its record.
-func (b *batch) message(id record.ID, rec *record.Record, from receipts.Included, compose func() (*pec.Message, error)) (*issued, error) {
+func (b *batch) message(id record.ID, rec *record.Record, from *receipts.Included, compose func() (*pec.Message, error)) (*issued, error) {
 	m, fresh, err := b.issue(id, rec, from, compose)
 	if err != nil {
 		return nil, err
@@ -94,10 +95,11 @@ func (b *batch) commit(ctx context.Context) error {
 	return nil
 }
 
-func edits(in []pec.Edit) []receipts.Edit {
+// edits are those of a message that begins at offset at of what is kept.
+func edits(in []pec.Edit, at int64) []receipts.Edit {
 	out := make([]receipts.Edit, len(in))
 	for i, e := range in {
-		out[i] = receipts.Edit{Offset: e.Offset, Delete: e.Delete, Insert: e.Insert}
+		out[i] = receipts.Edit{Offset: at + e.Offset, Delete: e.Delete, Insert: e.Insert}
 	}
 	return out
 }

@@ -174,7 +174,7 @@ func (p *Pipeline) refuse(ctx context.Context, t *task) error {
 	rec := s.record(p, record.NonAcceptanceIssued, envelopeID)
 	rec.Outcome = record.Outcome{Code: "5.6.0", Text: joinReasons(s.Reasons)}
 	b := p.batch(t)
-	m, err := b.message(record.MakeID(t.job.ID, stepNonAcceptance, 0), rec, receipts.Included{}, func() (*pec.Message, error) {
+	m, err := b.message(record.MakeID(t.job.ID, stepNonAcceptance, 0), rec, nil, func() (*pec.Message, error) {
 		return p.composer.NonAcceptance(tx.Issue(stepNonAcceptance, 0), s.facts(envelopeID), s.Reasons)
 	})
 	if err != nil {
@@ -205,7 +205,7 @@ func (p *Pipeline) accept(ctx context.Context, t *task, log *slog.Logger) error 
 		return err
 	}
 	b := p.batch(t)
-	acceptance, err := b.message(record.MakeID(t.job.ID, stepAcceptance, 0), s.record(p, record.AcceptanceIssued, envelopeID), receipts.Included{},
+	acceptance, err := b.message(record.MakeID(t.job.ID, stepAcceptance, 0), s.record(p, record.AcceptanceIssued, envelopeID), nil,
 		func() (*pec.Message, error) {
 			return p.composer.Acceptance(tx.Issue(stepAcceptance, 0), s.facts(envelopeID))
 		})
@@ -217,7 +217,7 @@ func (p *Pipeline) accept(ctx context.Context, t *task, log *slog.Logger) error 
 			return err
 		}
 	}
-	source := receipts.Included{Source: receipts.Source{ID: record.MakeID(t.job.ID, 0, 0), Month: s.ContentMonth}, Edits: edits(t.original.Patch(envelopeID))}
+	source := &receipts.Included{Source: receipts.Source{ID: record.MakeID(t.job.ID, 0, 0), Month: s.ContentMonth}, Edits: edits(t.original.Patch(envelopeID), 0)}
 	envelope, err := b.message(record.MakeID(t.job.ID, stepEnvelope, 0), s.record(p, record.Enveloped, envelopeID), source,
 		func() (*pec.Message, error) {
 			included, err := t.original.Included(content, envelopeID)

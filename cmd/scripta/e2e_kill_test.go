@@ -74,6 +74,8 @@ func (s *killStorm) shape(n, try int) *attempt {
 		a.to = append(a.to, address("nessuno"))
 	case 6: // a non-acceptance
 		a.more = "Bcc: qualcuno@altrove.example\r\n"
+	case 3: // a brief receipt
+		a.more = "X-TipoRicevuta: breve\r\nContent-Type: text/plain; name=allegato.txt\r\n"
 	case 7: // large enough to be killed while it comes in
 		a.more = "X-TipoRicevuta: sintetica\r\n"
 		a.body = strings.Repeat(strings.Repeat("0123456789", 7)+"\r\n", 5000)

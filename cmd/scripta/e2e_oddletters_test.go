@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -71,6 +73,24 @@ func concise(t *testing.T, _ *provider, _ string, m *mail) {
 	}
 }
 
+// contract is a file that is sent.
+const contract = "%PDF-1.4 il contratto"
+
+// brief checks that the included message has the hash of the file in its place.
+func brief(t *testing.T, _ *provider, _ string, m *mail) {
+	t.Helper()
+	sum := sha1.Sum([]byte(contract))
+	original := m.original(t)
+	for _, want := range []string{"Ecco il contratto.", `name="contratto.pdf.hash"`, hex.EncodeToString(sum[:])} {
+		if !bytes.Contains(original, []byte(want)) {
+			t.Errorf("a brief delivery receipt does not hold %q", want)
+		}
+	}
+	if bytes.Contains(original, []byte(contract)) {
+		t.Error("a brief delivery receipt holds the file")
+	}
+}
+
 // encodedAs8Bit checks that raw octets are labelled as what they are.
 func encodedAs8Bit(t *testing.T, p *provider, sent string, m *mail) {
 	t.Helper()
@@ -103,6 +123,9 @@ var oddLetters = []oddLetter{
 		want: []arrival{{"piena", pec.Acceptance, nil}, {"lucia", pec.TransportEnvelope, unchanged}, {"piena", pec.Delivery, unchanged}}},
 	{name: "only in Cc", letter: letter{to: []string{"luigi@altrove.example"}, cc: toLucia}, rcpt: toLucia, want: conciseTo("lucia")},
 	{name: "X-TipoRicevuta sintetica", letter: letter{to: toLucia, more: "X-TipoRicevuta: sintetica\r\n"}, want: conciseTo("lucia")},
+	{name: "X-TipoRicevuta breve", letter: letter{to: toLucia, more: "X-TipoRicevuta: breve\r\nContent-Type: multipart/mixed; boundary=X\r\n",
+		body: "--X\r\n\r\nEcco il contratto.\r\n--X\r\nContent-Type: application/pdf; name=contratto.pdf\r\n\r\n" + contract + "\r\n--X--\r\n"},
+		want: []arrival{{"mario", pec.Acceptance, nil}, {"lucia", pec.TransportEnvelope, unchanged}, {"mario", pec.Delivery, brief}}},
 	{name: "8-bit body", letter: letter{to: toLucia, more: "Content-Type: text/plain; charset=iso-8859-1\r\n", body: "perch\xe9 no\r\n\xff\xfe\r\n"}, want: eightBit},
 	{name: "long line", letter: letter{to: toLucia, body: strings.Repeat("lunga ", 3000) + "\r\n"}, want: delivered},
 	{name: "no Message-ID", letter: letter{to: toLucia}, want: delivered},

@@ -113,7 +113,7 @@ func checkRoundTrip(t *testing.T, name string, c *Composer, m issued) {
 	if !bytes.Equal(s.Signature, der) {
 		t.Errorf("%s: signature is %q", name, s.Signature)
 	}
-	wantsOriginal := name == "transport-envelope" || name == "delivery-complete"
+	wantsOriginal := name == "transport-envelope" || name == "delivery-complete" || name == "delivery-brief"
 	if (s.Original != nil) != wantsOriginal || (m.Original != nil) != wantsOriginal {
 		t.Fatalf("%s: original included: %v", name, s.Original)
 	}
@@ -158,6 +158,13 @@ func TestCertificationPresence(t *testing.T) {
 		"delivery-complete":  {true, true, false, false, true},
 		"delivery-concise":   {true, true, false, false, true},
 		"non-delivery":       {false, true, false, true, true},
+
+		"delivery-brief":       {true, true, false, false, true},
+		"non-acceptance-virus": {false, false, false, true, true},
+		"delay-notice":         {false, true, false, true, true},
+		"timeout-notice":       {false, true, false, true, true},
+		"virus-detection":      {false, true, false, true, true},
+		"non-delivery-virus":   {false, true, false, true, true},
 	}
 	for name, want := range presence {
 		d := readSigned(t, all[name].bytes(t)).Certification
@@ -189,7 +196,15 @@ func TestComposeRefuses(t *testing.T) {
 		compose func() (*Message, error)
 		want    error
 	}{
-		"brief": {func() (*Message, error) { return c.Delivery(at, f, "a@b.it", Brief, &in) }, ErrUnsupported},
+		"brief, no original": {func() (*Message, error) { return c.Delivery(at, f, "a@b.it", Brief, nil) }, ErrFacts},
+		"no virus":           {func() (*Message, error) { return c.NonAcceptanceVirus(at, f, "") }, ErrFacts},
+		"no virus found":     {func() (*Message, error) { return c.VirusDetection(at, f, "s@b.it", "a@b.it", "") }, ErrFacts},
+		"no virus delivered": {func() (*Message, error) { return c.VirusNonDelivery(at, f, "a@b.it", "") }, ErrFacts},
+		"late for nobody":    {func() (*Message, error) { return c.DelayNotice(at, f, "") }, ErrFacts},
+		"anomaly, no reason": {func() (*Message, error) {
+			return c.AnomalyEnvelope(at, Anomaly{Sender: "a@b.it", Recipients: []string{"c@d.it"}}, in)
+		}, ErrFacts},
+		"anomaly for nobody": {func() (*Message, error) { return c.AnomalyEnvelope(at, Anomaly{Sender: "a@b.it", Reason: "x"}, in) }, ErrFacts},
 		"no signer": {func() (*Message, error) {
 			return (&Composer{Provider: c.Provider, Location: c.Location}).Acceptance(at, f)
 		}, ErrComposer},

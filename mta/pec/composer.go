@@ -16,9 +16,6 @@ var (
 	ErrComposer = errors.New("pec: composer is not configured")
 	// ErrFacts says that Facts lack a sender, a recipient or a valid envelope ID.
 	ErrFacts = errors.New("pec: facts are incomplete")
-	// ErrUnsupported says that a brief delivery receipt was asked for, which is not implemented; the Delivery Point
-	// may issue a complete one, which certifies more.
-	ErrUnsupported = errors.New("pec: brief delivery receipts are not supported")
 )
 
 // Provider is the provider that issues.
@@ -72,6 +69,7 @@ type draft struct {
 	text     textFacts
 	data     CertificationData
 	included *Included
+	id       string // the Message-ID, if it is not that of the issue
 }
 
 // draft checks what every message needs and fills in what every message says.
@@ -87,7 +85,7 @@ func (c *Composer) draft(at Issue, f *Facts, kind Kind) (*draft, error) {
 		return nil, fmt.Errorf("%w: invalid envelope ID %.80q", ErrFacts, f.EnvelopeID)
 	}
 	d := &draft{issue: at, facts: f, kind: kind, when: stampOf(at.Time, c.Location), to: f.Sender}
-	d.wording = texts(kind, NoReceiptType)
+	d.wording = texts(kind, plain)
 	d.text = textFacts{when: d.when, facts: f, recipients: f.Recipients}
 	d.data = CertificationData{
 		Kind:       kind,
@@ -134,12 +132,15 @@ func (d *draft) sizeHint() int {
 //	multipart/signed
 //	  multipart/mixed
 //	    text/plain
-//	    application/xml; name="daticert.xml"
+//	    application/xml; name="daticert.xml"     not in an anomaly envelope
 //	    message/rfc822; name="postacert.eml"     if an original is included
 //	  application/x-pkcs7-signature; name="smime.p7s"
 func (c *Composer) issue(d *draft, b []byte) (*Message, error) {
 	outer, inner := d.issue.boundary("outer"), d.issue.boundary("inner")
-	m := &Message{Kind: d.kind, MessageID: d.issue.MessageID(c.Provider)}
+	m := &Message{Kind: d.kind, MessageID: d.id}
+	if m.MessageID == "" {
+		m.MessageID = d.issue.MessageID(c.Provider)
+	}
 	marks := d.kind.marks()
 
 	b = appendField(b, "Message-ID", m.MessageID)
@@ -151,6 +152,12 @@ func (c *Composer) issue(d *draft, b []byte) (*Message, error) {
 	if d.kind == TransportEnvelope {
 		b = appendField(b, "X-TipoRicevuta", d.facts.ReceiptType.String())
 	}
+	switch {
+	case d.kind == VirusDetection:
+		b = appendAddresses(b, "X-Mittente", []string{d.facts.Sender})
+	case d.data.Error == Virus:
+		b = appendField(b, "X-VerificaSicurezza", "errore")
+	}
 	if d.data.OriginalID != "" {
 		b = appendField(b, "X-Riferimento-Message-ID", d.data.OriginalID)
 	}
@@ -161,11 +168,15 @@ func (c *Composer) issue(d *draft, b []byte) (*Message, error) {
 	b = appendTransferEncoding(b, d.included)
 	b = append(b, "\r\n--"+inner+"\r\n"...)
 	b = appendTextPart(b, render(d.wording.text, &d.text))
-	b = append(b, "\r\n--"+inner+"\r\n"...)
-	b = appendCertificationPart(b, d.data.appendXML(nil, d.when))
+	name := "messaggio.eml" // what an anomaly envelope includes certifies nothing
+	if d.kind != AnomalyEnvelope {
+		name = "postacert.eml"
+		b = append(b, "\r\n--"+inner+"\r\n"...)
+		b = appendCertificationPart(b, d.data.appendXML(nil, d.when))
+	}
 	if d.included != nil {
 		b = append(b, "\r\n--"+inner+"\r\n"...)
-		b = append(b, "Content-Type: message/rfc822; name=\"postacert.eml\"\r\nContent-Disposition: inline; filename=\"postacert.eml\"\r\n"...)
+		b = append(b, "Content-Type: message/rfc822; name=\""+name+"\"\r\nContent-Disposition: inline; filename=\""+name+"\"\r\n"...)
 		b = appendField(b, "Content-Transfer-Encoding", string(d.included.encoding()))
 		b = append(b, "\r\n"...)
 	}

@@ -155,8 +155,31 @@ func issueAll(tb testing.TB, c *Composer, original string, change func(*Facts)) 
 	add("delivery-concise", nil, m, err)
 	m, err = c.NonDelivery(tx.Issue(6, 0), f, recipient, UnknownRecipient, InvalidAddress().Extended(c.Provider.Name))
 	add("non-delivery", nil, m, err)
+	edits, err := in.Brief()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	short, err := in.Edited(edits)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m, err = c.Delivery(tx.Issue(5, 2), f, recipient, Brief, &short)
+	add("delivery-brief", &short, m, err)
+	m, err = c.NonAcceptanceVirus(tx.Issue(3, 1), f, testVirus)
+	add("non-acceptance-virus", nil, m, err)
+	m, err = c.DelayNotice(tx.Issue(7, 0), f, recipient)
+	add("delay-notice", nil, m, err)
+	m, err = c.TimeoutNotice(tx.Issue(7, 1), f, recipient)
+	add("timeout-notice", nil, m, err)
+	m, err = c.VirusDetection(tx.Issue(8, 0), f, "ricevute@pec.example.net", recipient, testVirus)
+	add("virus-detection", nil, m, err)
+	m, err = c.VirusNonDelivery(tx.Issue(6, 1), f, recipient, testVirus)
+	add("non-delivery-virus", nil, m, err)
 	return all
 }
+
+// testVirus is what a scanner calls the test file that every scanner finds.
+const testVirus = "Eicar-Test-Signature"
 
 // readSigned reads a message that must be a correct PEC message.
 func readSigned(tb testing.TB, b []byte) *Signed {

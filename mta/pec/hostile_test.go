@@ -91,7 +91,8 @@ func TestHostileOriginal(t *testing.T) {
 
 // hostileLines is how many lines the text of each message has, whatever it says.
 var hostileLines = map[string]int{"acceptance": 8, "non-acceptance": 10, "transport-envelope": 8, "take-charge": 8,
-	"delivery-complete": 6, "delivery-concise": 6, "non-delivery": 7}
+	"delivery-complete": 6, "delivery-concise": 6, "non-delivery": 7,
+	"delivery-brief": 6, "non-acceptance-virus": 9, "delay-notice": 7, "timeout-notice": 6, "virus-detection": 6, "non-delivery-virus": 7}
 
 func checkHostile(t *testing.T, kind string, m issued, value string, tree tree) {
 	t.Helper()
@@ -138,7 +139,7 @@ func xmlValue(v string) string {
 }
 
 var fieldNames = []string{"Received", "Date", "From", "Reply-To", "To", "Cc", "Message-ID", "Subject", "MIME-Version", "Content-Type",
-	"Content-Transfer-Encoding", "X-Ricevuta", "X-Trasporto", "X-TipoRicevuta", "X-Riferimento-Message-ID"}
+	"Content-Transfer-Encoding", "X-Ricevuta", "X-Trasporto", "X-TipoRicevuta", "X-Riferimento-Message-ID", "X-VerificaSicurezza", "X-Mittente"}
 
 var headerLine = regexp.MustCompile(`^(?:([A-Za-z-]+): ?|[ \t]+)[ -~\t]*$`)
 

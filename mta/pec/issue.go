@@ -44,23 +44,27 @@ func (c *Composer) TransportEnvelope(at Issue, f Facts, inherited Inherited, ori
 	d.data.ReceiptType = f.receiptType()
 
 	b := make([]byte, 0, d.sizeHint()+inherited.size())
-	for _, r := range inherited.Received {
+	return c.issue(d, d.appendInherited(b, inherited, c.Provider.ServiceAddress))
+}
+
+// appendInherited appends the header of an envelope as far as it comes from what it carries.
+func (d *draft) appendInherited(b []byte, in Inherited, service string) []byte {
+	for _, r := range in.Received {
 		b = append(b, r...)
 	}
 	b = appendField(b, "Date", d.when.date)
-	b = appendOnBehalf(b, f.Sender, c.Provider.ServiceAddress)
-	if inherited.ReplyTo != "" {
-		b = append(b, inherited.ReplyTo...)
+	b = appendOnBehalf(b, d.facts.Sender, service)
+	if in.ReplyTo != "" {
+		b = append(b, in.ReplyTo...)
 	} else {
-		b = appendAddresses(b, "Reply-To", []string{f.Sender})
+		b = appendAddresses(b, "Reply-To", []string{d.facts.Sender})
 	}
-	if inherited.To != "" {
-		b = append(b, inherited.To...)
+	if in.To != "" {
+		b = append(b, in.To...)
 	} else {
-		b = appendAddresses(b, "To", addressesOf(f.Recipients))
+		b = appendAddresses(b, "To", addressesOf(d.facts.Recipients))
 	}
-	b = append(b, inherited.Cc...)
-	return c.issue(d, b)
+	return append(b, in.Cc...)
 }
 
 // TakeCharge issues the receipt by which the receiving provider tells the sending one that it answers for the message
@@ -84,23 +88,26 @@ func (c *Composer) TakeCharge(at Issue, f Facts, serviceMailbox string, taken []
 }
 
 // Delivery issues the receipt that tells the sender that the message is in the mailbox of one recipient (RFC 6109 section
-// 3.3.2). ReceiptType.For says what type to issue; a Complete one includes the original, a Concise one ignores it, a Brief
-// one returns ErrUnsupported. Its daticert.xml states the type that the sender asked for, as the DTD says.
+// 3.3.2). ReceiptType.For says what type to issue; a Complete one includes the original, a Brief one the original with the
+// edits of Included.Brief, which the caller has applied, and a Concise one ignores it. Its daticert.xml states the type that
+// the sender asked for, as the DTD says.
 func (c *Composer) Delivery(at Issue, f Facts, recipient string, issued ReceiptType, original *Included) (*Message, error) {
-	if issued == Brief {
-		return nil, ErrUnsupported
-	}
 	d, err := c.draft(at, &f, Delivery)
 	if err != nil {
 		return nil, err
 	}
 	if recipient == "" || issued != Concise && original == nil {
-		return nil, fmt.Errorf("%w: a delivery receipt needs a recipient, a complete one an original", ErrFacts)
+		return nil, fmt.Errorf("%w: a delivery receipt needs a recipient, and an original unless it is concise", ErrFacts)
 	}
 	if issued != Concise {
 		d.included = original
 	}
-	d.wording = texts(Delivery, issued)
+	switch issued {
+	case Brief:
+		d.wording = texts(Delivery, brief)
+	case Concise:
+		d.wording = texts(Delivery, concise)
+	}
 	d.data.ReceiptType = f.receiptType()
 	d.about(recipient)
 	return c.issueReceipt(d)

@@ -15,7 +15,7 @@ const (
 	TakeCharge                    // presa-in-carico, section 3.2.1
 	Delivery                      // avvenuta-consegna, section 3.3.2
 	NonDelivery                   // errore-consegna, sections 3.2.4 and 3.3.3
-	DelayNotice                   // preavviso-errore-consegna, after 12 and after 24 hours, section 3.1.6
+	DelayNotice                   // preavviso-errore-consegna, after 12 and after 24 hours (section 3.1.6): errore-esteso tells which
 	VirusDetection                // rilevazione-virus, section 3.2.3
 )
 

@@ -105,9 +105,10 @@ const maxReceived = 30
 // Inherited returns those fields as they stand in the original. A field that comes twice, or holds what may not travel
 // in a header (raw octets of 0x80 or more, controls even if encoded, a line over 998 octets), is written anew from its
 // addresses; such a Received is dropped.
-func (o *Original) Inherited() Inherited {
+func (o *Original) Inherited() Inherited { return o.Header.inherited() }
+
+func (h *Header) inherited() Inherited {
 	var in Inherited
-	h := &o.Header
 	for i := range h.fields {
 		if h.is(i, "Received") && len(in.Received) < maxReceived {
 			if line := h.inherit(i, "Received"); line != "" {

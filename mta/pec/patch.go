@@ -60,11 +60,16 @@ func (o *Original) Patch(envelopeID string) []Edit {
 
 // Included returns postacert.eml: the original, whose bytes original holds, patched for its envelope.
 func (o *Original) Included(original io.ReaderAt, envelopeID string) (Included, error) {
-	p, err := NewPatched(original, o.Size, o.Patch(envelopeID))
+	return Included{Bytes: original, Size: o.Size, Encoding: o.encoding}.Edited(o.Patch(envelopeID))
+}
+
+// Edited returns the original with the edits applied.
+func (i Included) Edited(edits []Edit) (Included, error) {
+	p, err := NewPatched(i.Bytes, i.Size, edits)
 	if err != nil {
 		return Included{}, err
 	}
-	return Included{Bytes: p, Size: p.Size(), Encoding: o.encoding}, nil
+	return Included{Bytes: p, Size: p.Size(), Encoding: i.Encoding}, nil
 }
 
 // Patched is a message with edits, read without being made. It is safe for concurrent use when the message is.

@@ -71,6 +71,9 @@ func (s *Section) Included(message io.ReaderAt) Included {
 	return Included{Bytes: io.NewSectionReader(message, s.Offset, s.Length), Size: s.Length, Encoding: s.Encoding}
 }
 
+// Inherited returns what an anomaly envelope inherits of the message (RFC 6109 section 3.2.2), as Original.Inherited does.
+func (s *Signed) Inherited() Inherited { return s.Header.inherited() }
+
 // ContentDigest returns the digest of the signed entity, its exact octets on the wire: with SHA-256 always, with SHA-1,
 // SHA-384 or SHA-512 when the message's micalg names it. It returns false for any other, and when there is no signed entity.
 func (s *Signed) ContentDigest(h crypto.Hash) ([]byte, bool) {

@@ -26,8 +26,19 @@ type wording struct {
 	text    string
 }
 
+// variant is what one kind of message has several wordings for.
+type variant uint8
+
+const (
+	plain     variant = iota
+	brief             // of a delivery receipt
+	concise           // of a delivery receipt
+	forVirus          // of a non-acceptance or non-delivery
+	lastDelay         // of a delay notice: after 24 hours
+)
+
 // texts is the table.
-func texts(k Kind, t ReceiptType) wording {
+func texts(k Kind, v variant) wording {
 	switch k {
 	case Acceptance: // confirmed
 		return wording{"ACCETTAZIONE: ", `Ricevuta di accettazione
@@ -39,6 +50,17 @@ ed indirizzato a:
 Identificativo messaggio: {identificativo}
 `}
 	case NonAcceptance: // subject confirmed, text recalled
+		if v == forVirus {
+			return wording{"AVVISO DI NON ACCETTAZIONE PER VIRUS: ", `Errore nell'accettazione del messaggio per presenza di virus
+Il giorno {giorno} alle ore {ora} ({zona}) nel messaggio
+"{oggetto}" proveniente da "{mittente}"
+ed indirizzato a:
+{destinatari}
+è stato rilevato un problema di sicurezza {errore}.
+Il messaggio non è stato accettato.
+Identificativo messaggio: {identificativo}
+`}
+		}
 		return wording{"AVVISO DI NON ACCETTAZIONE: ", `Errore nell'accettazione del messaggio
 Il giorno {giorno} alle ore {ora} ({zona}) nel messaggio
 "{oggetto}" proveniente da "{mittente}"
@@ -69,10 +91,10 @@ Identificativo messaggio: {identificativo}
 `}
 	case Delivery:
 		title := "Ricevuta di avvenuta consegna" // confirmed
-		switch t {
-		case Brief:
+		switch v {
+		case brief:
 			title = "Ricevuta breve di avvenuta consegna" // inferred
-		case Concise:
+		case concise:
 			title = "Ricevuta sintetica di avvenuta consegna" // inferred
 		}
 		return wording{"CONSEGNA: ", title + `
@@ -82,7 +104,17 @@ ed indirizzato a "{dest}"
 è stato consegnato nella casella di destinazione.
 Identificativo messaggio: {identificativo}
 `}
-	case NonDelivery: // confirmed
+	case NonDelivery: // confirmed; for a virus recalled
+		if v == forVirus {
+			return wording{"AVVISO DI MANCATA CONSEGNA PER VIRUS: ", `Avviso di mancata consegna per virus
+Il giorno {giorno} alle ore {ora} ({zona}) nel messaggio
+"{oggetto}"
+destinato all'utente "{dest}"
+è stato rilevato un problema di sicurezza {errore}.
+Il messaggio non è stato consegnato.
+Identificativo messaggio: {identificativo}
+`}
+		}
 		return wording{"AVVISO DI MANCATA CONSEGNA: ", `Avviso di mancata consegna
 Il giorno {giorno} alle ore {ora} ({zona}) nel messaggio
 "{oggetto}" proveniente da "{mittente}"
@@ -90,6 +122,37 @@ e destinato all'utente "{dest}"
 è stato rilevato un errore {errore}.
 Il messaggio è stato rifiutato dal sistema.
 Identificativo messaggio: {identificativo}
+`}
+	case DelayNotice: // subject confirmed; text recalled, for 24 hours confirmed in part
+		wait := `non è stato consegnato nelle prime dodici ore dal suo invio. Non escludendo che questo possa avvenire in seguito, si ritiene utile considerare che l'invio potrebbe non andare a buon fine.
+Il sistema provvederà comunque ad inviare un ulteriore avviso di mancata consegna se nelle prossime dodici ore non vi sarà la conferma della ricezione da parte del destinatario.`
+		if v == lastDelay {
+			wait = `non è stato consegnato nelle ventiquattro ore successive al suo invio. Si ritiene che la spedizione debba considerarsi non andata a buon fine.`
+		}
+		return wording{"AVVISO DI MANCATA CONSEGNA PER SUP. TEMPO MASSIMO: ", `Avviso di mancata consegna
+Il giorno {giorno} alle ore {ora} ({zona}) il messaggio
+"{oggetto}" proveniente da "{mittente}"
+e destinato all'utente "{dest}"
+` + wait + `
+Identificativo messaggio: {identificativo}
+`}
+	case VirusDetection: // recalled
+		return wording{"PROBLEMA DI SICUREZZA: ", `Avviso di rilevazione virus informatico
+Il giorno {giorno} alle ore {ora} ({zona}) nel messaggio
+"{oggetto}" proveniente da "{mittente}"
+e destinato all'utente "{dest}"
+è stato rilevato un problema di sicurezza {errore}.
+Identificativo messaggio: {identificativo}
+`}
+	case AnomalyEnvelope: // subject confirmed, text recalled
+		return wording{"ANOMALIA MESSAGGIO: ", `Anomalia nel messaggio
+Il giorno {giorno} alle ore {ora} ({zona}) è stato ricevuto
+il messaggio "{oggetto}" proveniente da "{mittente}"
+ed indirizzato a:
+{destinatari}
+Tali dati non sono stati certificati per il seguente errore:
+{errore}
+Il messaggio originale è incluso in allegato.
 `}
 	}
 	return wording{}
@@ -131,6 +194,35 @@ func MailboxDisabled() ErrorText { return ErrorText{"5.2.1", "casella inibita al
 
 // MailboxFull is for a mailbox over its quota (confirmed).
 func MailboxFull() ErrorText { return ErrorText{"5.2.2", "casella piena"} }
+
+// VirusFound is for a message in which a virus scanner found something, which it calls id (code and wording confirmed, the
+// name of the virus in it inferred).
+func VirusFound(id string) ErrorText {
+	return ErrorText{"5.5.1", "presenza di un virus nel messaggio (" + id + ")"}
+}
+
+// NotDeliveredIn12Hours is what a delay notice says (inferred).
+func NotDeliveredIn12Hours() ErrorText {
+	return ErrorText{"4.4.1", "il messaggio non è stato consegnato nelle prime dodici ore dal suo invio"}
+}
+
+// TimeoutCode is the code of the notice after 24 hours, by which senders' programs know that it is the last word.
+const TimeoutCode = "5.4.1"
+
+// NotDeliveredIn24Hours is what a timeout notice says (confirmed).
+func NotDeliveredIn24Hours() ErrorText {
+	return ErrorText{TimeoutCode, "il messaggio non è stato consegnato nelle ventiquattro ore successive al suo invio"}
+}
+
+// Why a received message has no certification data that could be relied on: what an anomaly envelope says. The first two are
+// confirmed, the others inferred.
+const (
+	AnomalyNotSigned   = "il messaggio non è firmato digitalmente"
+	AnomalySignature   = "la firma digitale del messaggio non risulta attendibile"
+	AnomalyOrdinary    = "il dominio mittente non è di posta certificata"
+	AnomalyMalformed   = "il messaggio non è conforme alle regole tecniche della posta certificata"
+	AnomalyUnsupported = "il messaggio è un avviso del sistema di posta riferito a un invio precedente"
+)
 
 // Extended returns the value of errore-esteso, "<code> - <provider> - <text>", where provider is the name of the provider
 // that states the error.
