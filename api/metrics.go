@@ -18,6 +18,7 @@ import (
 // Functions are called at every scrape and must be quick.
 type Sources struct {
 	Register   *register.Metrics
+	Waiting    func() (records, bytes int) // in the register, for the disk
 	MTA        *mta.Metrics
 	LogSize    func() uint64                                // leaves
 	Checkpoint func() *checkpoint.Signed                    // the latest published one
@@ -67,6 +68,24 @@ func (m *Metrics) gauge(name, help string, read func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "scripta_" + name, Help: help}, read))
 }
 
+// histogram exports one that is kept elsewhere.
+func (m *Metrics) histogram(name, help string, read func() (count uint64, sum float64, upTo map[float64]uint64)) {
+	m.registry.MustRegister(collected{prometheus.NewDesc("scripta_"+name, help, nil, nil), read})
+}
+
+// collected is a prometheus.Collector of one histogram.
+type collected struct {
+	desc *prometheus.Desc
+	read func() (count uint64, sum float64, upTo map[float64]uint64)
+}
+
+func (c collected) Describe(to chan<- *prometheus.Desc) { to <- c.desc }
+
+func (c collected) Collect(to chan<- prometheus.Metric) {
+	count, sum, upTo := c.read()
+	to <- prometheus.MustNewConstHistogram(c.desc, count, sum, upTo)
+}
+
 func seconds(nanos uint64) float64 { return float64(nanos) / 1e9 }
 
 func truth(b bool) float64 {
@@ -79,8 +98,13 @@ func truth(b bool) float64 {
 func (m *Metrics) ofRegister(s Sources) {
 	if r := s.Register; r != nil {
 		m.counter("register_records_total", "Records appended.", func() float64 { return float64(r.Records.Load()) })
-		m.counter("register_commits_total", "Batches of records committed to the log.", func() float64 { return float64(r.Batches.Load()) })
-		m.counter("register_append_seconds_total", "Time that callers waited for appends.", func() float64 { return seconds(r.AppendNanos.Load()) })
+		m.counter("register_refused_total", "Appends refused because too many records waited.", func() float64 { return float64(r.Refused.Load()) })
+		m.histogram("register_append_seconds", "Time that callers waited for appends that succeeded.", r.AppendSeconds)
+		m.histogram("register_commit_records", "Records of a commit to the log.", r.CommitRecords)
+	}
+	if s.Waiting != nil {
+		m.gauge("register_waiting_records", "Records that are sealed and wait to be written.", func() float64 { n, _ := s.Waiting(); return float64(n) })
+		m.gauge("register_waiting_bytes", "Bytes of the records that are sealed and wait to be written.", func() float64 { _, n := s.Waiting(); return float64(n) })
 	}
 }
 

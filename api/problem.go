@@ -91,7 +91,7 @@ func (a *API) failed(c *gin.Context, err error) {
 	case errors.Is(err, clock.ErrUntrusted), errors.As(err, &month):
 		log.Error("a request was refused because nothing can be recorded now", "err", err)
 		fail(c, problemUnavailable.with("the time is not known well enough to record this").after(time.Minute))
-	case errors.Is(err, register.ErrStopped), errors.Is(err, syscall.ENOSPC), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, register.ErrStopped), errors.Is(err, register.ErrBusy), errors.Is(err, syscall.ENOSPC), errors.Is(err, context.DeadlineExceeded):
 		log.Error("a request could not be answered", "err", err)
 		fail(c, problemUnavailable.after(time.Minute))
 	default:

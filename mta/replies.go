@@ -40,6 +40,7 @@ var (
 	replyCutShort      = reply(451, 4, 4, 2, "Messaggio interrotto / Message cut short")
 	replyNoSpace       = reply(452, 4, 3, 1, "Spazio insufficiente, riprovare piu' tardi / Insufficient system storage, try again later")
 	replyNoTime        = reply(451, 4, 3, 0, "Riferimento temporale non disponibile, riprovare piu' tardi / No traceable time reference, try again later")
+	replyBusy          = reply(451, 4, 3, 2, "Sistema occupato, riprovare piu' tardi / System busy, try again later")
 	replyUnforeseen    = reply(451, 4, 3, 0, "Errore interno, riprovare piu' tardi / Local error in processing, try again later")
 )
 
@@ -63,6 +64,9 @@ func replyFor(err error, log *slog.Logger) error {
 	case errors.Is(err, register.ErrTooLarge):
 		log.Error("a message was refused: its record would be too large", "err", err)
 		return replyFactsTooBig
+	case errors.Is(err, register.ErrBusy):
+		log.Warn("a message was put off: too many records wait for the disk", "err", err)
+		return replyBusy
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		log.Error("no space left: messages are refused until there is", "err", err)
 		return replyNoSpace

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -14,9 +15,8 @@ import (
 )
 
 const (
-	maxQueued = 4096    // appends that may wait for the sequencer
-	maxBatch  = 4096    // leaves of one commit
-	maxBytes  = 3 << 20 // of one commit
+	maxBatch = 4096    // leaves of one commit
+	maxBytes = 3 << 20 // of one commit
 )
 
 // MaxRecord is how many bytes the fields of a record may have when they are
@@ -52,6 +52,7 @@ type unit struct {
 	id     record.ID
 	leaf   record.Leaf
 	sealed record.Sealed
+	bytes  int         // for which there was room
 	entry  index.Entry // Index is set by the sequencer
 
 	ready chan struct{} // closed when index or err is set
@@ -66,44 +67,36 @@ type batch struct {
 }
 
 // Append seals records and returns when all are durable and in the tree, in the
-// order given unless other appends come between. An id that was appended before
-// with the same content answers its old index; with other content the call
-// returns [ErrConflict]. [ErrTooLarge] and what cannot be encoded is told before
-// any of the records is appended; after another error some may be in the log,
-// and appending them again is safe.
+// order given unless other appends come between. Whoever appends at the same
+// time shares one write and one fdatasync. An id that was appended before with
+// the same content answers its old index; with other content the call returns
+// [ErrConflict]. [ErrTooLarge] and what cannot be encoded is told before any of
+// the records is appended; after another error ([ErrBusy], [ErrStopped],
+// ENOSPC, the context's) some may be in the log, and appending them again is
+// safe.
 func (r *Register) Append(ctx context.Context, entries ...Entry) ([]Appended, error) {
 	start := time.Now()
-	units := make([]*unit, len(entries))
+	drafts := make([]draft, len(entries))
 	for i, e := range entries {
 		var err error
-		if units[i], err = r.prepare(e); err != nil {
+		if drafts[i], err = r.encode(e); err != nil {
 			return nil, err
 		}
 	}
-	var fresh []*unit // those that nobody appended yet
-	for i, u := range units {
-		var err error
-		if units[i], err = r.claim(ctx, u); err != nil {
-			for _, f := range fresh {
-				r.answer(f, 0, err)
+	units := make([]*unit, 0, len(entries))
+	for len(drafts) > 0 {
+		n, bytes := head(drafts)
+		if err := r.room.enter(ctx, n, bytes); err != nil {
+			if errors.Is(err, ErrBusy) {
+				r.metrics.Refused.Add(1)
 			}
 			return nil, err
 		}
-		if units[i] == u && !u.answered() {
-			fresh = append(fresh, u)
+		group, err := r.submit(drafts[:n])
+		if err != nil {
+			return nil, err
 		}
-	}
-	for len(fresh) > 0 {
-		group := fresh[:head(fresh)]
-		select {
-		case r.queue <- group:
-			fresh = fresh[len(group):]
-		case <-ctx.Done():
-			for _, f := range fresh {
-				r.answer(f, 0, ctx.Err())
-			}
-			return nil, fmt.Errorf("register: too many appends are waiting: %w", ctx.Err())
-		}
+		units, drafts = append(units, group...), drafts[n:]
 	}
 	out := make([]Appended, len(units))
 	for i, u := range units {
@@ -121,92 +114,123 @@ func (r *Register) Append(ctx context.Context, entries ...Entry) ([]Appended, er
 	return out, nil
 }
 
-// head is how many units, one at least, go into the queue together: what one
-// commit may have.
-func head(units []*unit) int {
-	n, bytes := 0, 0
-	for n < len(units) && n < maxBatch {
-		if bytes += units[n].size(); n > 0 && bytes > maxBytes {
+// head is how many drafts, one at least, go into the queue together: what one
+// commit may have. bytes is their size.
+func head(drafts []draft) (n, bytes int) {
+	for n < len(drafts) && n < maxBatch {
+		size := drafts[n].size()
+		if n > 0 && bytes+size > maxBytes {
 			break
 		}
+		bytes += size
 		n++
 	}
-	return n
+	return n, bytes
 }
 
-// size is what a unit adds to a commit, bytes.
-func (u *unit) size() int { return len(u.sealed) + record.LeafSize }
-
-func (u *unit) answered() bool {
-	select {
-	case <-u.ready:
-		return true
-	default:
-		return false
+// submit seals drafts, for which there is room, and hands them to the sequencer.
+// It returns the units that answer for them, some perhaps of other callers.
+func (r *Register) submit(drafts []draft) ([]*unit, error) {
+	units := make([]*unit, len(drafts))
+	for i := range drafts {
+		units[i] = r.seal(&drafts[i])
 	}
-}
-
-// prepare computes what the sequencer needs. It refuses what the log would: one
-// caller's mistake must not reach a batch with the records of others.
-func (r *Register) prepare(e Entry) (*unit, error) {
-	f, err := e.Record.Fields()
-	if err != nil {
-		return nil, err
-	}
-	if n := f.Size(); n > MaxRecord {
-		return nil, fmt.Errorf("%w: %v record %v has %d", ErrTooLarge, e.Record.Kind, e.ID, n)
-	}
-	class := e.Record.Kind.Class()
-	var month uint16
-	if class == record.Personal {
-		month = uint16(keys.MonthOf(e.Record.Time))
-	}
-	k, err := r.keys.of(month, true)
-	if err != nil {
-		return nil, err
-	}
-	nonce := record.NewNonce(&k.nonce, r.origin, e.ID)
-	leaf := f.Commit(nonce, class)
-	return &unit{id: e.ID, leaf: leaf, sealed: record.Seal(&k.seal, r.origin, month, leaf, e.ID, nonce, f),
-		entry: indexEntry(0, month, k.index, e.Record), ready: make(chan struct{})}, nil
-}
-
-// claim returns the unit that answers for u's id: u itself, or the one with
-// which another caller is appending the same record. While an id is in inflight
-// nobody else looks for it in the log, so it cannot be added twice.
-func (r *Register) claim(ctx context.Context, u *unit) (*unit, error) {
+	fresh := make([]*unit, 0, len(units)) // those that nobody is appending
+	records, bytes := 0, 0                // of the others
 	r.mu.Lock()
-	if r.broken != nil {
-		r.mu.Unlock()
-		return nil, r.broken
-	}
-	if other := r.inflight[u.id]; other != nil {
-		r.mu.Unlock()
-		if other.leaf != u.leaf {
-			return nil, fmt.Errorf("%w: %v", ErrConflict, u.id)
+	err := r.broken
+	for i, u := range units {
+		other := r.inflight[u.id]
+		switch {
+		case err != nil:
+		case other == nil:
+			r.inflight[u.id] = u
+			fresh = append(fresh, u)
+			continue
+		case other.leaf != u.leaf:
+			err = fmt.Errorf("%w: %v", ErrConflict, u.id)
+		default:
+			units[i] = other
 		}
-		return other, nil
+		records, bytes = records+1, bytes+u.bytes
 	}
-	r.inflight[u.id] = u
+	if err != nil {
+		for _, u := range fresh {
+			delete(r.inflight, u.id)
+			records, bytes = records+1, bytes+u.bytes
+		}
+	} else if len(fresh) > 0 {
+		// It has room for all that may wait, and nobody else waits for this.
+		r.queue <- fresh
+	}
 	r.mu.Unlock()
-
-	at, old, found, err := r.log.Find(ctx, record.Identity(u.id))
-	if found && string(old.Value) != string(u.leaf[:]) {
-		err = fmt.Errorf("%w: %v", ErrConflict, u.id)
+	if records > 0 {
+		r.room.leave(records, bytes)
 	}
-	if err != nil || found {
-		r.answer(u, at, err)
-	}
-	return u, err
+	return units, err
 }
 
-// answer releases a unit's waiters.
-func (r *Register) answer(u *unit, at uint64, err error) {
-	u.index, u.err = at, err
+// draft is a record that is encoded and not sealed yet.
+type draft struct {
+	id     record.ID
+	fields *record.Fields
+	class  record.Class
+	month  uint16
+	keys   *monthKeys
+	record *record.Record
+}
+
+// size is about what a draft adds to a commit, bytes.
+func (d *draft) size() int { return d.fields.Size() + sealOverhead }
+
+// sealOverhead is about what sealing and the leaf add to a record's fields,
+// bytes.
+const sealOverhead = 160
+
+// encode refuses what the log would: one caller's mistake must not reach a batch
+// with the records of others.
+func (r *Register) encode(e Entry) (d draft, err error) {
+	d.id, d.record = e.ID, e.Record
+	if d.fields, err = e.Record.Fields(); err != nil {
+		return d, err
+	}
+	if n := d.fields.Size(); n > MaxRecord {
+		return d, fmt.Errorf("%w: %v record %v has %d", ErrTooLarge, e.Record.Kind, e.ID, n)
+	}
+	if d.class = e.Record.Kind.Class(); d.class == record.Personal {
+		d.month = uint16(keys.MonthOf(e.Record.Time))
+	}
+	if d.keys, err = r.keys.of(d.month, true); err != nil {
+		return d, err
+	}
+	return d, nil
+}
+
+// seal computes what the sequencer needs.
+func (r *Register) seal(d *draft) *unit {
+	k := d.keys
+	nonce := record.NewNonce(&k.nonce, r.origin, d.id)
+	leaf := d.fields.Commit(nonce, d.class)
+	return &unit{id: d.id, leaf: leaf, sealed: record.Seal(&k.seal, r.origin, d.month, leaf, d.id, nonce, d.fields), bytes: d.size(),
+		entry: indexEntry(0, d.month, k.index, d.record), ready: make(chan struct{})}
+}
+
+// answer releases the waiters of units: at has their indices, unless err is set.
+func (r *Register) answer(units []*unit, at []uint64, err error) {
+	bytes := 0
 	r.mu.Lock()
-	delete(r.inflight, u.id)
+	for i, u := range units {
+		if u.err = err; err == nil {
+			u.index = at[i]
+		}
+		bytes += u.bytes
+		delete(r.inflight, u.id)
+	}
 	r.mu.Unlock()
-	close(u.ready)
+	for _, u := range units {
+		close(u.ready)
+	}
+	r.room.leave(len(units), bytes)
 }
 
 // sequence is the only goroutine that adds to the log. The order of its steps:
@@ -230,57 +254,71 @@ func (r *Register) sequence() {
 		if units == nil {
 			return
 		}
-		leaves := make([]merkle.Leaf, len(units))
-		for i, u := range units {
-			leaves[i] = merkle.Leaf{Value: u.leaf[:], Extra: u.sealed, Identity: record.Identity(u.id)}
-		}
-		err := r.Health()
-		var at []uint64
-		if err == nil {
-			at, err = r.log.Append(context.Background(), leaves)
-			switch {
-			case err == nil:
-			case errors.Is(err, merkle.ErrDiskFull): // refused whole: nothing is in doubt
-				err = fmt.Errorf("register: %w: %w", err, syscall.ENOSPC)
-			case errors.Is(err, merkle.ErrUnavailable):
-				err = fmt.Errorf("register: %w", err)
-				r.logger.Error("records were not taken: whoever brought them tries again", "records", len(units), "err", err)
-			default:
-				err = fmt.Errorf("%w: %w", ErrStopped, err)
-				r.logger.Error("the log cannot be written: appends are refused until a restart", "err", err)
-				r.fail(err)
-			}
-		}
+		at, err := r.add(&units)
 		if err != nil {
-			for _, u := range units {
-				r.answer(u, 0, err)
-			}
+			r.answer(units, nil, err)
+		}
+		if err != nil || len(units) == 0 {
 			continue
 		}
-		b := &batch{entries: make([]index.Entry, len(units)), next: next + uint64(len(units))}
-		alone := r.log.Size() == b.next // the log grew by these leaves and no others
+		b := &batch{entries: make([]index.Entry, 0, len(units)), next: r.log.Size()}
 		for i, u := range units {
-			u.entry.Index = at[i]
-			b.entries[i] = u.entry
-			alone = alone && at[i] == next+uint64(i)
+			if u.entry.Index = at[i]; at[i] >= next { // others were in the log before
+				b.entries = append(b.entries, u.entry)
+			}
 		}
-		if !alone {
-			b.next = r.log.Size()
+		if uint64(len(b.entries)) != b.next-next { // there are leaves of others
 			if b.entries, err = r.readEntries(context.Background(), next, b.next); err != nil {
 				err = fmt.Errorf("%w: %w", ErrStopped, err)
 				r.logger.Error("records of the log cannot be read for the index: appends are refused until a restart", "err", err)
 				r.fail(err)
 			}
 		}
-		for i, u := range units {
-			r.answer(u, at[i], nil)
-		}
+		r.answer(units, at, nil)
 		if err != nil {
 			continue // the index stays behind the log
 		}
 		next = b.next
 		r.metrics.batch(len(units))
 		r.done <- b
+	}
+}
+
+// add adds units to the log and returns their indices. Whether an id was appended
+// before, the log finds out. One that names another record is answered here and
+// taken out of units; the others are added without it.
+func (r *Register) add(units *[]*unit) (at []uint64, err error) {
+	for {
+		if err := r.Health(); err != nil || len(*units) == 0 {
+			return nil, err
+		}
+		leaves := make([]merkle.Leaf, len(*units))
+		for i, u := range *units {
+			leaves[i] = merkle.Leaf{Value: u.leaf[:], Extra: u.sealed, Identity: record.Identity(u.id)}
+		}
+		at, err := r.log.Append(context.Background(), leaves)
+		var conflict *merkle.ConflictError
+		switch {
+		case err == nil:
+			return at, nil
+		case errors.Is(err, merkle.ErrDiskFull): // refused whole: nothing is in doubt
+			return nil, fmt.Errorf("register: %w: %w", err, syscall.ENOSPC)
+		case errors.Is(err, merkle.ErrUnavailable):
+			r.logger.Error("records were not taken: whoever brought them tries again", "records", len(leaves), "err", err)
+			return nil, fmt.Errorf("register: %w", err)
+		case errors.As(err, &conflict) && conflict.SameIdentity:
+			i := slices.IndexFunc(leaves, func(l merkle.Leaf) bool { return l.Identity == conflict.Identity })
+			if i >= 0 {
+				u := (*units)[i]
+				r.answer([]*unit{u}, nil, fmt.Errorf("%w: %v", ErrConflict, u.id))
+				*units = slices.Delete(*units, i, i+1)
+				continue
+			}
+		}
+		err = fmt.Errorf("%w: %w", ErrStopped, err)
+		r.logger.Error("the log cannot be written: appends are refused until a restart", "err", err)
+		r.fail(err)
+		return nil, err
 	}
 }
 
@@ -293,7 +331,7 @@ func (r *Register) gather() []*unit {
 	add := func(group []*unit) (more bool) {
 		units = append(units, group...)
 		for _, u := range group {
-			bytes += u.size()
+			bytes += u.bytes
 		}
 		return len(units) < maxBatch && bytes < maxBytes
 	}

@@ -20,12 +20,13 @@ import (
 func (r *Register) Void(index uint64) (merkle.Leaf, error) {
 	var tx [16]byte
 	rand.Read(tx[:])
-	u, err := r.prepare(Entry{ID: record.MakeID(tx, 0, 0), Record: &record.Record{
+	d, err := r.encode(Entry{ID: record.MakeID(tx, 0, 0), Record: &record.Record{
 		Kind: record.Void, Time: time.Now().UTC().Truncate(time.Millisecond),
 		Detail: []record.Pair{{Name: "index", Value: strconv.FormatUint(index, 10)}}}})
 	if err != nil {
 		return merkle.Leaf{}, err
 	}
+	u := r.seal(&d)
 	return merkle.Leaf{Value: u.leaf[:], Extra: u.sealed, Identity: record.Identity(u.id)}, nil
 }
 

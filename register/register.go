@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"scripta/internal/durable"
 	"scripta/internal/keys"
@@ -24,6 +25,9 @@ type Options struct {
 	Months  *keys.Months
 	Samples [][]byte // synthetic messages of the provider, for the receipts' dictionary
 	Logger  *slog.Logger
+	// Patience is how long an append waits when as many records wait to be
+	// written as may, before it returns [ErrBusy]; 10 s if 0.
+	Patience time.Duration
 }
 
 // Register is an open register. Its methods may be called concurrently.
@@ -36,6 +40,7 @@ type Register struct {
 	contents *receipts.ContentStore
 	logger   *slog.Logger
 
+	room    *admission     // bounds what is in queue
 	queue   chan []*unit   // to the sequencer
 	done    chan *batch    // from the sequencer to the indexer
 	stop    chan struct{}  // closed by Close
@@ -62,7 +67,7 @@ type opener func(fsys durable.FS, dir, origin string, log *slog.Logger) (*index.
 // of records that were added to the index.
 func open(ctx context.Context, o Options, openIndex opener, progress func(done, total uint64)) (*Register, error) {
 	r := &Register{origin: o.Origin, log: o.Log, keys: newKeyring(o.Months), logger: o.Logger,
-		queue: make(chan []*unit, maxQueued), done: make(chan *batch, 16), stop: make(chan struct{}),
+		queue: make(chan []*unit, maxWaitingRecords), room: newAdmission(o.Patience), done: make(chan *batch, 16), stop: make(chan struct{}),
 		inflight: map[record.ID]*unit{}, grown: make(chan struct{}), stopped: make(chan struct{})}
 	var err error
 	if r.index, err = openIndex(o.FS, o.indexDir(), o.Origin, o.Logger); err != nil {

@@ -40,7 +40,7 @@ func (d *daemon) openWeb() error {
 		return fmt.Errorf("couldn't read the log's public key: %w", err)
 	}
 	metrics := api.NewMetrics(api.Sources{
-		Register: d.register.Metrics(), MTA: d.pipeline.Metrics(), LogSize: d.merkle.Size, Checkpoint: d.merkle.Checkpoint,
+		Register: d.register.Metrics(), Waiting: d.register.Waiting, MTA: d.pipeline.Metrics(), LogSize: d.merkle.Size, Checkpoint: d.merkle.Checkpoint,
 		Published: d.checkpointTime,
 		Stamps:    func() (uint64, uint64) { return d.stamper.Granted.Load(), d.stamper.Failed.Load() },
 		StampedTo: d.stamps.Last,
