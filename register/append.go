@@ -227,10 +227,10 @@ func (r *Register) answer(units []*unit, at []uint64, err error) {
 		delete(r.inflight, u.id)
 	}
 	r.mu.Unlock()
+	r.room.leave(len(units), bytes)
 	for _, u := range units {
 		close(u.ready)
 	}
-	r.room.leave(len(units), bytes)
 }
 
 // sequence is the only goroutine that adds to the log. The order of its steps:
