@@ -32,9 +32,9 @@ type node struct {
 }
 
 // site is what the nodes of one log share: keys, and the cluster that they reach
-// through proxies.
+// through proxies, if they have joined one.
 type site struct {
-	t         *testing.T
+	t         testing.TB
 	dir       string
 	key       ed25519.PrivateKey
 	cluster   *clustertest.Cluster
@@ -42,9 +42,9 @@ type site struct {
 	patience  time.Duration
 }
 
-func newSite(t *testing.T, patience time.Duration) *site {
+func newSite(t testing.TB, patience time.Duration) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), cluster: clustertest.Start(t), patience: patience}
+	s := &site{t: t, dir: t.TempDir(), patience: patience}
 	var err error
 	if _, s.key, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		t.Fatal(err)
@@ -52,9 +52,15 @@ func newSite(t *testing.T, patience time.Duration) *site {
 	if _, err := keys.CreateMonths(durable.OS, filepath.Join(s.dir, "months"), filepath.Join(s.dir, "master")); err != nil {
 		t.Fatal(err)
 	}
-	s.grpc = clustertest.NewProxy(t, s.cluster.Address)
-	s.sql = clustertest.NewProxy(t, s.cluster.DatabaseAddress)
 	return s
+}
+
+// join starts a cluster for the log.
+func (s *site) join() {
+	s.t.Helper()
+	s.cluster = clustertest.Start(s.t)
+	s.grpc = clustertest.NewProxy(s.t, s.cluster.Address)
+	s.sql = clustertest.NewProxy(s.t, s.cluster.DatabaseAddress)
 }
 
 // open opens the log at a node, whose folder begins with the checkpoint file
@@ -79,14 +85,16 @@ func (s *site) open(name string, adopt bool, last *checkpoint.Signed) *node {
 		}
 	}
 	n, quiet := &node{}, slog.New(slog.DiscardHandler)
-	n.log, err = merkle.Open(s.t.Context(), merkle.Options{Dir: filepath.Join(dir, "log"), Origin: origin, Signer: signer, Verifier: verifier, Logger: quiet, MinFree: 1 << 20,
-		Cluster: &merkle.Cluster{Address: s.grpc.Address(), Patience: s.patience,
+	opt := merkle.Options{Dir: filepath.Join(dir, "log"), Origin: origin, Signer: signer, Verifier: verifier, Logger: quiet, MinFree: 1 << 20}
+	if s.cluster != nil {
+		opt.Cluster = &merkle.Cluster{Address: s.grpc.Address(), Patience: s.patience,
 			Lease: cluster.LeaseOptions{Database: s.cluster.DatabaseAt(s.sql.Address()), Node: name, TTL: 3 * time.Second, Adopt: adopt},
 			Void: func(_ context.Context, index uint64) (merkle.Leaf, error) {
 				n.voids.Add(1)
 				return n.Void(index)
-			}}})
-	if err != nil {
+			}}
+	}
+	if n.log, err = merkle.Open(s.t.Context(), opt); err != nil {
 		s.t.Fatal(err)
 	}
 	n.Register, err = Open(s.t.Context(), Options{Dir: filepath.Join(dir, "register"), FS: durable.OS, Origin: origin, Log: n.log, Months: months, Logger: quiet})
@@ -192,6 +200,7 @@ func TestChaos(t *testing.T) {
 		cut, batch = time.Second, 50
 	}
 	s := newSite(t, 4*time.Second) // less than the cut: some give up and try again
+	s.join()
 	first := s.open("first", false, nil)
 	l := &load{acked: map[uint64]Appended{}, stop: make(chan struct{})}
 	l.write(t, first, 24)

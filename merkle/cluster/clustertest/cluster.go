@@ -243,8 +243,21 @@ func (c *Cluster) KillPostgres() { c.postgres.kill() }
 
 // StartServer starts the log server and waits until it answers.
 func (c *Cluster) StartServer() (err error) {
-	c.server, err = c.serve(c.Address, insecure.NewCredentials())
+	c.server, err = c.serve(c.Address, c.Database, insecure.NewCredentials())
 	return err
+}
+
+// ServeOn starts one more log server, on another database of the same
+// PostgreSQL, and returns its address.
+func (c *Cluster) ServeOn(database string) (address string, err error) {
+	port, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	address = "127.0.0.1:" + port
+	p, err := c.serve(address, database, insecure.NewCredentials())
+	c.others = append(c.others, p)
+	return address, err
 }
 
 // ServeTLS starts one more log server, which uses TLS, and returns its address.
@@ -255,14 +268,14 @@ func (c *Cluster) ServeTLS(certFile, keyFile string, roots *x509.CertPool) (addr
 		return "", err
 	}
 	address = "127.0.0.1:" + port
-	p, err := c.serve(address, credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}), "--tls_cert_file="+certFile, "--tls_key_file="+keyFile)
+	p, err := c.serve(address, c.Database, credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}), "--tls_cert_file="+certFile, "--tls_key_file="+keyFile)
 	c.others = append(c.others, p)
 	return address, err
 }
 
-func (c *Cluster) serve(address string, creds credentials.TransportCredentials, more ...string) (*process, error) {
+func (c *Cluster) serve(address, database string, creds credentials.TransportCredentials, more ...string) (*process, error) {
 	p, err := c.run("log-server", nil, c.programs.server, append(more, "--rpc_endpoint="+address, "--http_endpoint=", "--storage_system=postgresql",
-		"--postgresql_uri="+c.Database, "--quota_system=noop", "--tree_gc=false", "--logtostderr")...)
+		"--postgresql_uri="+database, "--quota_system=noop", "--tree_gc=false", "--logtostderr")...)
 	if err != nil {
 		return nil, err
 	}
