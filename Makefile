@@ -61,7 +61,7 @@ bench: build
 # The full figures; results go into docs/soak.md by hand. Tests that need a
 # program that is absent are skipped and say so.
 soak: build
-	go test -count=1 -timeout 12h -v -run 'Kill|Power|Mutation|Published|Large' ./cmd/scripta -args -soak
+	go test -count=1 -timeout 12h -v -run 'Kill|Power|Mutation|Published|Large|BitFlips' ./cmd/scripta -args -soak
 
 # A thousand SIGKILLs of a register under load; about ten minutes.
 soak-kills:

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,12 +27,14 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/keys"
 	"scripta/merkle"
+	"scripta/merkle/checkpoint"
 	"scripta/register"
 	"scripta/register/calendar"
 	"scripta/register/extract"
 	"scripta/register/receipts"
 	"scripta/register/record"
 	"scripta/register/stamps"
+	"scripta/tsa"
 )
 
 const (
@@ -66,6 +69,7 @@ type fixture struct {
 	months   *keys.Months
 	extract  *extract.Extractor
 	requests *extract.Requests
+	stamps   *stamps.Store
 	auth     *passwords
 	logged   *bytes.Buffer // above debug level
 
@@ -96,16 +100,38 @@ func newFixture(t *testing.T) *fixture {
 			t.Error(err)
 		}
 	})
-	store, err := stamps.Open(durable.OS, filepath.Join(f.dir, "stamps"), verifier, x509.NewCertPool())
+	roots := x509.NewCertPool()
+	roots.AddCert(q.TSAAuthority.Certificate)
+	f.stamps, err = stamps.Open(durable.OS, filepath.Join(f.dir, "stamps"), verifier, roots)
 	f.must(err)
 	sign, err := cms.NewSigner(q.PEC.Key, q.PEC.Certificate)
 	f.must(err)
-	f.extract = extract.New(extract.Options{Register: f.register, Stamps: store, Signer: sign, Provider: "Prova", Logger: quiet})
+	f.extract = extract.New(extract.Options{Register: f.register, Stamps: f.stamps, Signer: sign, Provider: "Prova", Logger: quiet})
 	f.openRequests()
-	f.API, err = New(Options{Domain: "pec.example", Provider: "Prova <SpA>", LogKey: q.LogVerifier, Register: f.register, Requests: f.requests, Stamps: store,
+	f.API, err = New(Options{Domain: "pec.example", Provider: "Prova <SpA>", LogKey: q.LogVerifier, Register: f.register, Requests: f.requests, Stamps: f.stamps,
 		Log: f.log.Handler(), Auth: f.auth, Now: f.clock, Wall: f.wall, Logger: slog.New(slog.NewTextHandler(f.logged, nil))})
 	f.must(err)
 	return f
+}
+
+// stamp stamps a checkpoint and returns the reply.
+func (f *fixture) stamp(cp *checkpoint.Signed) []byte {
+	f.t.Helper()
+	q, err := quickstart()
+	f.must(err)
+	authority, err := tsa.NewAuthority(tsa.AuthorityConfig{Key: q.TSU.Key, Certificate: q.TSU.Certificate, Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 32473, 1},
+		Now: func() (time.Time, error) { return start, nil }})
+	f.must(err)
+	srv := httptest.NewServer(authority)
+	defer srv.Close()
+	nonce, err := tsa.NewNonce()
+	f.must(err)
+	r, err := (&tsa.Client{URL: srv.URL}).Stamp(f.t.Context(), sha256.Sum256(cp.Stamped()), nonce)
+	f.must(err)
+	st, err := f.stamps.Verify(cp, r.Reply, tsa.Check{Nonce: nonce})
+	f.must(err)
+	f.must(f.stamps.Put(st, r.Request))
+	return r.Reply
 }
 
 // openRequests opens the requests for extracts as a restart does.

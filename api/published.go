@@ -71,25 +71,22 @@ func (a *API) timestamp(c *gin.Context) {
 		fail(c, problemNotFound.with("there is no time stamp over a checkpoint of this size"))
 		return
 	}
-	var body []byte
-	media := "application/timestamp-reply" // RFC 3161 §3.4
-	switch ext {
-	case "tsr":
-		body, err = a.o.Stamps.Reply(size)
-	case "txt":
-		media = "text/plain; charset=utf-8"
-		if _, err = a.o.Stamps.Reply(size); err == nil { // its text is there before it is
-			body, err = a.o.Stamps.Text(size)
-		}
-	default:
-		err = stamps.ErrNotFound
+	if ext != "tsr" && ext != "txt" {
+		fail(c, problemNotFound)
+		return
 	}
+	// Verified each time: what the disk made of it must not be taken for ours.
+	st, err := a.o.Stamps.Get(size)
 	if errors.Is(err, stamps.ErrNotFound) {
 		fail(c, problemNotFound.with("there is no time stamp over a checkpoint of this size"))
 		return
 	} else if err != nil {
 		a.failed(c, err)
 		return
+	}
+	media, body := "application/timestamp-reply", st.Reply // RFC 3161 §3.4
+	if ext == "txt" {
+		media, body = "text/plain; charset=utf-8", st.Signed.Stamped()
 	}
 	answer(c, media, immutable, body)
 }

@@ -21,9 +21,8 @@ func TestPublishedLog(t *testing.T) {
 	f.submit(1, start, anna, bruno)
 	cp, err := f.log.Publish(t.Context())
 	f.must(err)
-	f.must(os.WriteFile(filepath.Join(f.dir, "stamps", "3.txt"), cp.Stamped(), 0o600))
+	reply := f.stamp(cp)
 	f.must(os.WriteFile(filepath.Join(f.dir, "stamps", "4.txt"), cp.Stamped(), 0o600)) // its reply did not come
-	f.must(os.WriteFile(filepath.Join(f.dir, "stamps", "3.tsr"), []byte("reply"), 0o600))
 	for _, prefix := range []string{"", "/scripta/0001"} {
 		for _, c := range []struct {
 			path, media, caching, body string
@@ -31,7 +30,7 @@ func TestPublishedLog(t *testing.T) {
 			{"/checkpoint", "text/plain; charset=utf-8", "public, max-age=2", string(cp.Note)},
 			{"/tile/0/000.p/3", "application/octet-stream", immutable, ""},
 			{"/tile/entries/000.p/3", "application/octet-stream", immutable, ""},
-			{"/timestamp/3.tsr", "application/timestamp-reply", immutable, "reply"},
+			{"/timestamp/3.tsr", "application/timestamp-reply", immutable, string(reply)},
 			{"/timestamp/3.txt", "text/plain; charset=utf-8", immutable, string(cp.Stamped())},
 		} {
 			w := f.do(request{path: prefix + c.path})
@@ -54,6 +53,9 @@ func TestPublishedLog(t *testing.T) {
 			}
 		}
 	}
+	// What the disk made of it is not served.
+	f.must(os.WriteFile(filepath.Join(f.dir, "stamps", "3.tsr"), append(reply[:len(reply)-1:len(reply)-1], reply[len(reply)-1]^1), 0o600))
+	f.wantProblem(f.do(request{path: "/timestamp/3.tsr"}), 500, "internal")
 	if w := f.do(request{path: "/log.vkey"}); w.Body.String() != f.o.LogKey+"\n" {
 		t.Errorf("%s", w.Body)
 	}

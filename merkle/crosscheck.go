@@ -56,7 +56,7 @@ type checked struct {
 // openChecked opens the log here, compares it with the cluster if that answers,
 // and lets the copier run. The error is a ClusterError if they differ.
 func openChecked(ctx context.Context, opt Options) (*checked, error) {
-	l, err := openLocal(ctx, opt, databaseDir, treeName)
+	l, err := openLocal(ctx, opt, DatabaseDir, treeName)
 	if err != nil {
 		return nil, err
 	}

@@ -19,8 +19,8 @@ import (
 	"scripta/merkle/tiles"
 )
 
-// databaseDir is the database's folder below Options.Dir.
-const databaseDir = "db"
+// DatabaseDir is the database's folder below Options.Dir.
+const DatabaseDir = "db"
 
 // treeName is the display name of the log's tree.
 const treeName = "scripta"

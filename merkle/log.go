@@ -129,7 +129,7 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 func (l *Log) openEngine(ctx context.Context) error {
 	switch {
 	case l.opt.Cluster == nil, l.opt.Cluster.CrossCheck && l.opt.ReadOnly:
-		e, err := openLocal(ctx, l.opt, databaseDir, treeName)
+		e, err := openLocal(ctx, l.opt, DatabaseDir, treeName)
 		if err != nil {
 			return err
 		}

@@ -193,7 +193,7 @@ func TestRefusesOtherHistories(t *testing.T) {
 		says    string
 	}{
 		"the database is restored": {func(t *testing.T, opt *Options, backup string) {
-			copyDir(t, filepath.Join(backup, databaseDir), filepath.Join(opt.Dir, databaseDir))
+			copyDir(t, filepath.Join(backup, DatabaseDir), filepath.Join(opt.Dir, DatabaseDir))
 		}, ErrBehind, "bring the database back from its newest copy"},
 		"and grew again": {func(t *testing.T, opt *Options, backup string) {
 			o := *opt
@@ -204,10 +204,10 @@ func TestRefusesOtherHistories(t *testing.T) {
 				t.Fatal(err)
 			}
 			closeLog(t, l)
-			copyDir(t, filepath.Join(backup, databaseDir), filepath.Join(opt.Dir, databaseDir))
+			copyDir(t, filepath.Join(backup, DatabaseDir), filepath.Join(opt.Dir, DatabaseDir))
 		}, ErrInconsistent, "freeze this origin"},
 		"the database is gone": {func(t *testing.T, opt *Options, _ string) {
-			if err := os.RemoveAll(filepath.Join(opt.Dir, databaseDir)); err != nil {
+			if err := os.RemoveAll(filepath.Join(opt.Dir, DatabaseDir)); err != nil {
 				t.Fatal(err)
 			}
 		}, ErrBehind, "20 leaves, database: 0"},

@@ -61,6 +61,18 @@ func NewNonce() (*big.Int, error) {
 	return n, nil
 }
 
+// EncodeRequest is what Stamp sends: the DER of a TimeStampReq (RFC 3161 §2.4.1).
+func EncodeRequest(digest [32]byte, nonce *big.Int, policy asn1.ObjectIdentifier) ([]byte, error) {
+	// The package's own CreateRequest, which hashes a reader, loses data and can loop for ever.
+	query, err := (&timestamp.Request{
+		HashAlgorithm: crypto.SHA256, HashedMessage: digest[:], Certificates: true, TSAPolicyOID: policy, Nonce: nonce,
+	}).Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("tsa: encode the request: %w", err)
+	}
+	return query, nil
+}
+
 // Stamp asks for a time stamp over the SHA-256 digest, with the authority's
 // certificate in it. A nil nonce sends none.
 //
@@ -69,12 +81,9 @@ func NewNonce() (*big.Int, error) {
 // [CheckError] if the reply is malformed or above [MaxReply] bytes,
 // [ErrPlainPassword], and those of net/http.
 func (c *Client) Stamp(ctx context.Context, digest [32]byte, nonce *big.Int) (*Response, error) {
-	// The package's own CreateRequest, which hashes a reader, loses data and can loop for ever.
-	query, err := (&timestamp.Request{
-		HashAlgorithm: crypto.SHA256, HashedMessage: digest[:], Certificates: true, TSAPolicyOID: c.Policy, Nonce: nonce,
-	}).Marshal()
+	query, err := EncodeRequest(digest, nonce, c.Policy)
 	if err != nil {
-		return nil, fmt.Errorf("tsa: encode the request: %w", err)
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(query))
 	if err != nil {

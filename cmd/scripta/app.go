@@ -112,7 +112,7 @@ func (a *app) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.onClose(func() error { unlock(); return nil })
-	for _, step := range []func(context.Context) error{a.openKeys, a.openClock, a.openRegister, a.openMail, a.openStamps, a.openArchive} {
+	for _, step := range []func(context.Context) error{a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openMail, a.openStamps, a.openArchive} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -5,57 +5,162 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
 
 	"scripta/internal/config"
-	"scripta/internal/keys"
+	"scripta/mta"
+	"scripta/mta/spool"
+	"scripta/register/audit"
+
+	"scripta/internal/durable"
 )
 
-const logVerifyUsage = `usage: scripta log verify --dir DIR
+const logVerifyUsage = `usage: scripta log verify --dir DIR [--restart]
 
-Recomputes the whole log of a stopped provider: every leaf, every tile, the root
-and the published checkpoint, and opens every sealed record against its leaf.
+Reads everything that a stopped provider keeps and checks it: every leaf, tile and
+root; every record against its leaf, its id and the index; every receipt, envelope
+and author's message against the record that tells of it; time stamps, checkpoints,
+packages, extracts and keys. It goes on after what it finds, tells file and offset
+(or the leaf), and exits 1. Stopped by Ctrl-C, it goes on from there the next time;
+--restart begins anew.
+
+A running provider reads all of this by itself: see [scrub] in scripta.toml, and
+scripta status. Mailboxes are their holders', and are not checked.
 
 `
 
 func logCommands() []command {
-	return []command{{name: "verify", about: "recompute the whole log of a stopped provider", run: runLogVerify}}
+	return []command{{name: "verify", about: "read and check everything that a stopped provider keeps", run: runLogVerify}}
 }
 
 func runLogVerify(args []string, stdout, stderr io.Writer) int {
 	f := newFlags("log verify", logVerifyUsage, stdout, stderr)
 	dir := f.folder()
+	restart := f.Bool("restart", false, "begin anew, and not where the last one was stopped")
 	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
-	ctx := context.Background()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	a, err := openApp(ctx, config.Dir(*dir), commandLogger(stderr))
-	if err == nil {
-		err = a.verifyLog(ctx, stdout)
-		err = errors.Join(err, a.close())
+	if err != nil {
+		return f.failed(err)
+	}
+	report, err := a.verifyLog(ctx, *restart, stderr)
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("stopped; the same command goes on from here")
+	}
+	if err = errors.Join(err, a.close()); report != nil {
+		printReport(stdout, report, err == nil)
 	}
 	if err != nil {
 		return f.failed(err)
 	}
+	if !report.OK() {
+		return 1
+	}
 	return 0
 }
 
-// verifyLog recomputes the log and opens every record.
-func (a *app) verifyLog(ctx context.Context, out io.Writer) error {
-	size := a.merkle.Size()
-	if err := a.merkle.Verify(ctx); err != nil {
-		return err
+// verifyLog audits a stopped provider.
+func (a *app) verifyLog(ctx context.Context, restart bool, stderr io.Writer) (*audit.Report, error) {
+	sp, jobs, err := spool.Open(durable.OS, a.dir.Spool(), a.register.BlobKeys())
+	if err != nil {
+		return nil, err
 	}
-	var opened, disposed uint64
-	for i := range size {
-		switch _, err := a.register.Read(ctx, i); {
-		case err == nil:
-			opened++
-		case errors.Is(err, keys.ErrDisposed):
-			disposed++
-		default:
-			return err
+	defer sp.Close()
+	underWay, err := mta.UnderWay(jobs)
+	if err != nil {
+		return nil, err
+	}
+	o := a.auditOptions()
+	o.Steps = append(o.Steps, audit.Step{Name: "index", Run: a.auditIndex})
+	o.StateFile, o.Restart, o.UnderWay = a.dir.AuditState(), restart, underWay
+	p := newProgress(stderr)
+	o.Progress = p.show
+	o.Found = func(f audit.Finding) {
+		p.clear()
+		word := "FAILED"
+		if f.Note {
+			word = "note"
 		}
+		fmt.Fprintf(stderr, "%-6s  %v\n", word, f)
 	}
-	fmt.Fprintf(out, "ok: %d leaves give the root; %d records opened, %d disposed of\n", size, opened, disposed)
-	return nil
+	defer p.clear()
+	return audit.Run(ctx, o)
+}
+
+func printReport(w io.Writer, r *audit.Report, whole bool) {
+	word := "ok"
+	switch {
+	case !r.OK():
+		word = fmt.Sprintf("FAILED: %d findings", r.Wrong())
+	case !whole:
+		word = "ok so far"
+	}
+	fmt.Fprintf(w, "%s: %d leaves give the root; %d records opened, %d disposed of; %d messages, %d contents, %d time stamps, %d tables read\n",
+		word, r.Leaves, r.Opened, r.Disposed, r.Messages, r.Contents, r.Stamps, r.Tables)
+	if r.Dropped > 0 {
+		fmt.Fprintf(w, "%d findings more than were listed\n", r.Dropped)
+	}
+}
+
+// progress shows how far something long has come: a bar on a terminal, else a
+// line now and then.
+type progress struct {
+	w     io.Writer
+	bar   bool
+	last  time.Time
+	step  string
+	drawn bool
+}
+
+func newProgress(w io.Writer) *progress { return &progress{w: w, bar: isTerminal(w), last: time.Now()} }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
+
+// barWidth is that of the bar, in characters.
+const barWidth = 40
+
+func (p *progress) show(step string, done, of uint64) {
+	every := 10 * time.Second
+	if p.bar {
+		every = 100 * time.Millisecond
+	}
+	if time.Since(p.last) < every && (step == p.step || !p.bar) {
+		return
+	}
+	p.last, p.step = time.Now(), step
+	switch {
+	case !p.bar && of > 0:
+		fmt.Fprintf(p.w, "%s: %d of %d\n", step, done, of)
+	case !p.bar:
+		fmt.Fprintf(p.w, "%s: %d\n", step, done)
+	case of > 0:
+		n := int(done * barWidth / of)
+		fmt.Fprintf(p.w, "\r%-12s [%s%s] %d of %d\x1b[K", step, strings.Repeat("=", n), strings.Repeat(" ", barWidth-n), done, of)
+		p.drawn = true
+	default:
+		fmt.Fprintf(p.w, "\r%-12s %d\x1b[K", step, done)
+		p.drawn = true
+	}
+}
+
+// clear takes the bar away, for a line to be written.
+func (p *progress) clear() {
+	if p.drawn {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.drawn = false
+	}
 }

@@ -72,7 +72,7 @@ func Check(dir string, opt Options) error {
 	} else if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{checkRegistry(dir), checkValueLogs(dir)}
 	if opt.WAL {
 		errs = append(errs, checkWALs(dir))
 	}

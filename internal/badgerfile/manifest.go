@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	manifestName = "MANIFEST"
-	manifestHead = 8 // "Bdgr" ‖ uint16 of the application ‖ uint16 version
-	recordHead   = 8 // uint32 length ‖ uint32 CRC-32C of what follows
+	manifestName  = "MANIFEST"
+	manifestBegin = "Bdgr\x00\x00\x00\x08"
+	manifestHead  = 8 // "Bdgr" ‖ uint16 of the application ‖ uint16 version
+	recordHead    = 8 // uint32 length ‖ uint32 CRC-32C of what follows
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -53,8 +54,8 @@ func parseManifest(name string, b []byte) (map[uint64]options.CompressionType, e
 	damaged := func(at int, format string, a ...any) error {
 		return &DamageError{File: name, Offset: int64(at), Reason: fmt.Sprintf(format, a...)}
 	}
-	if len(b) < manifestHead || string(b[:4]) != "Bdgr" {
-		return nil, damaged(0, "it does not begin as a MANIFEST does")
+	if len(b) < manifestHead || string(b[:manifestHead]) != manifestBegin {
+		return nil, damaged(0, "it does not begin as a MANIFEST of Badger v4 does")
 	}
 	tables := map[uint64]options.CompressionType{}
 	for at := manifestHead; at < len(b); {

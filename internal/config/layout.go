@@ -86,6 +86,16 @@ func (d Dir) Extracts() string { return d.join("extracts") }
 // Receipts is the folder of the sealed receipts and originals.
 func (d Dir) Receipts() string { return d.join("receipts") }
 
+// Sums is the file of the sums of those files that have no checksum of their own.
+func (d Dir) Sums() string { return d.join("files.sum") }
+
+// AuditState is where log verify keeps its place.
+func (d Dir) AuditState() string { return d.join("verify.state") }
+
+// ScrubState is where the daemon's own reading of everything keeps its place, and
+// what it found.
+func (d Dir) ScrubState() string { return d.join("scrub.state") }
+
 // Lock is the file whose lock a running daemon or a writing command holds.
 func (d Dir) Lock() string { return d.join("lock") }
 

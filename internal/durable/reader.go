@@ -36,3 +36,30 @@ func (j *Journal) Scan(visit func(off int64, rec []byte) error) error {
 	}
 	return err
 }
+
+// CheckJournal reads every frame of a finished journal, which nobody appends to.
+// The error is a *CorruptError, or pace's, which is called before n bytes are read
+// and may be nil.
+func CheckJournal(fsys FS, name string, pace func(n int) error) error {
+	j, err := OpenReadOnly(fsys, name)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	for off := int64(0); off < j.Size(); {
+		rec, err := j.ReadAt(off)
+		if errors.Is(err, ErrNoRecord) {
+			return &CorruptError{Name: name, Offset: off}
+		} else if err != nil {
+			return err
+		}
+		size := Overhead + int64(len(rec))
+		if pace != nil {
+			if err := pace(int(size)); err != nil {
+				return err
+			}
+		}
+		off += size
+	}
+	return nil
+}

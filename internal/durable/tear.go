@@ -25,6 +25,10 @@ const block = 4096
 //     every gap holds a block's worth of zeros, up to a boundary of blocks, it
 //     never ended. Anything else was overwritten later: damage.
 //
+// And if the frame at the damage would be intact with one bit changed, it was
+// written whole, and the disk lost a bit: damage, too, since its end may have been
+// waited for. More than a bit in the very last write passes for an unfinished one.
+//
 // Frames are searched at every offset, because damage to a length hides where
 // the next frame begins. A record that holds frames of another journal, torn
 // in its middle, is taken for damage: rather ask a person than lose a record.
@@ -43,7 +47,48 @@ func torn(tail []byte, start int64) bool {
 		}
 		y, gap = int(end), int(end)
 	}
-	return true
+	return !oneBitOff(tail)
+}
+
+// oneBitOff tells whether the frame at the start of tail would be intact with one
+// bit changed.
+func oneBitOff(tail []byte) bool {
+	if len(tail) < headerSize {
+		return false
+	}
+	// In its length, on which depends where it ends.
+	c := bytes.Clone(tail[:headerSize])
+	for bit := range 32 {
+		c[bit/8] ^= 1 << (bit % 8)
+		h, ok := parseHeader(c)
+		c[bit/8] ^= 1 << (bit % 8)
+		if ok && headerSize+h.length <= int64(len(tail)) && h.intact(tail[headerSize:headerSize+h.length]) {
+			return true
+		}
+	}
+	h, ok := parseHeader(tail)
+	if !ok || headerSize+h.length > int64(len(tail)) {
+		return false
+	}
+	// In its checksum or payload: a changed bit changes the sum in a way that only
+	// depends on how far from the end it is.
+	off := crc32.Update(h.seed, castagnoli, tail[headerSize:headerSize+h.length]) ^ h.sum
+	if off&(off-1) == 0 {
+		return true
+	}
+	var change [8]uint32
+	for bit := range change {
+		change[bit] = castagnoli[1<<bit]
+	}
+	for range h.length {
+		for bit, v := range change {
+			if v == off {
+				return true
+			}
+			change[bit] = castagnoli[v&0xff] ^ v>>8
+		}
+	}
+	return false
 }
 
 // lostBlock tells whether gap, which begins at offset start of the file, holds

@@ -68,6 +68,24 @@ func TestFrameFormat(t *testing.T) {
 	}
 }
 
+// One changed bit is damage wherever it is, in the very last record too.
+func TestOpenJournalSeesEveryBit(t *testing.T) {
+	t.Parallel()
+	good := cat(write([]byte("one"), noise(1, 200)), write(noise(2, 50)), write(noise(3, 90), []byte{}, noise(4, 5)))
+	name := filepath.Join(t.TempDir(), "j")
+	for bit := range len(good) * 8 {
+		b := bytes.Clone(good)
+		b[bit/8] ^= 1 << (bit % 8)
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var corrupt *CorruptError
+		if _, err := OpenJournal(noSync{OS}, name, nil); !errors.As(err, &corrupt) {
+			t.Fatalf("bit %d of byte %d: %v", bit%8, bit/8, err)
+		}
+	}
+}
+
 func TestOpenJournalTellsTornFromDamaged(t *testing.T) {
 	t.Parallel()
 	one, two := write([]byte("one")), write([]byte("two"), []byte("three"))
@@ -101,7 +119,8 @@ func TestOpenJournalTellsTornFromDamaged(t *testing.T) {
 		{"large write, second block lost and end cut", zeroed(withBig, 4096, 8192)[:n+10000], 4, 0},
 		{"large write, all but the last block lost", zeroed(withBig, n, 12288), 3, 0},
 
-		{"payload damaged, last record", flipped(good, len(good)-1), 2, 0}, // cannot be told from a cut write
+		{"payload damaged, last record", flipped(good, len(good)-1), -1, 22},
+		{"payload damaged in two bits, last record", flipped(flipped(good, len(good)-1), len(good)-3), 2, 0}, // cannot be told from a cut write
 		{"payload damaged", flipped(good, 9), -1, 0},
 		{"checksum damaged", flipped(good, 5), -1, 0},
 		{"length damaged to beyond the end", flipped(good, 2), -1, 0},
@@ -260,6 +279,28 @@ func TestOpenJournalWithLongTail(t *testing.T) {
 			_ = j.Close()
 		} else if !errors.As(err, &corrupt) {
 			t.Fatalf("noise: %v", err)
+		}
+	}
+}
+
+func TestCheckJournal(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "j")
+	whole := cat(write([]byte("one"), noise(1, 300)), write(noise(2, 40)))
+	if err := os.WriteFile(name, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	if err := CheckJournal(OS, name, func(n int) error { read += n; return nil }); err != nil || read != len(whole) {
+		t.Fatalf("%d of %d bytes, %v", read, len(whole), err)
+	}
+	for _, at := range []int{0, 5, 9, 100, len(whole) - 1} {
+		if err := os.WriteFile(name, flipped(whole, at), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var corrupt *CorruptError
+		if err := CheckJournal(OS, name, nil); !errors.As(err, &corrupt) || corrupt.Name != name || corrupt.Offset > int64(at) {
+			t.Errorf("byte %d: %v", at, err)
 		}
 	}
 }

@@ -317,6 +317,21 @@ func (m *Months) load(month Month) ([32]byte, error) {
 	return secret, nil
 }
 
+// Reread reads every secret from the disk again and returns the errors, joined.
+func (m *Months) Reread() error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	_, err := m.read(serviceSlot)
+	errs := []error{err}
+	for month := range m.secrets {
+		if !m.disposed[month] {
+			_, err := m.read(uint16(month))
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (m *Months) path(slot uint16) string {
 	if slot == serviceSlot {
 		return filepath.Join(m.dir, serviceFile)

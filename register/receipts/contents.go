@@ -48,6 +48,11 @@ func OpenContents(fsys durable.FS, dir, origin string, keys Keys) (*ContentStore
 	return c, nil
 }
 
+// ReadContents is the store in dir for reading; it touches nothing.
+func ReadContents(fsys durable.FS, dir, origin string, keys Keys) *ContentStore {
+	return &ContentStore{fsys: fsys, dir: dir, origin: origin, keys: keys, dirs: map[uint16]*durable.Group{}}
+}
+
 // incoming is the folder of contents that are not committed.
 func (c *ContentStore) incoming() string { return filepath.Join(c.dir, "incoming") }
 
@@ -162,7 +167,8 @@ func (w *ContentWriter) Abort() {
 }
 
 // OpenContent opens the content of a transaction, or returns [ErrNotFound] when
-// it is not kept or was never complete.
+// it is not kept. One that was committed was whole: [ErrMalformed] says that it
+// is damaged.
 func (c *ContentStore) OpenContent(transaction [16]byte, month uint16) (Content, error) {
 	key, err := c.keys.ReceiptKey(month)
 	if err != nil {
@@ -180,7 +186,7 @@ func (c *ContentStore) OpenContent(transaction [16]byte, month uint16) (Content,
 	}
 	r, err := seal.NewReader(f, st.Size(), key, c.additional(transaction))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: the content of transaction %x is incomplete: %w", ErrNotFound, transaction, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%w: the content of transaction %x (%s): %w", ErrMalformed, transaction, f.Name(), err), f.Close())
 	}
 	return openContent{r, f}, nil
 }

@@ -192,3 +192,6 @@ func (s *Store) Between(from, to uint64) []uint64 {
 	j, _ := slices.BinarySearch(s.sizes, to+1)
 	return slices.Clone(s.sizes[i:j])
 }
+
+// Name is the file of the stamp of a size.
+func (s *Store) Name(size uint64) string { return s.name(size, "tsr") }

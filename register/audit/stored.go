@@ -1,0 +1,70 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"scripta/internal/keys"
+	"scripta/register/receipts"
+)
+
+// messages reads the files of the receipt store, whatever the index says, and
+// looks for the record of each message. That the message is the one which the
+// record tells of was checked with the record.
+func (a *Audit) messages(ctx context.Context) error {
+	r := a.o.Register
+	from := receipts.Frame{File: a.s.File, Offset: a.s.Offset}
+	return r.Receipts().Each(from, func(f receipts.Frame) error {
+		a.s.File, a.s.Offset = f.File, f.Offset
+		if err := a.o.Pace(ctx, int(f.Size)); err != nil {
+			return err
+		}
+		a.saveSometimes()
+		a.s.Report.Messages++
+		a.o.Progress(stepMessages, a.s.Report.Messages, 0)
+		place := fmt.Sprintf("%s at %d", f.File, f.Offset)
+		_, ok, err := r.Lookup(ctx, f.ID)
+		switch {
+		case err != nil:
+			a.wrong(place, "the record of the message cannot be read: %v", err)
+		case !ok && a.o.UnderWay != nil && a.o.UnderWay(f.ID.Transaction()):
+		case !ok:
+			a.note(place, "no record tells of the message: a transaction that stored it never came to its end")
+		}
+		if _, err := r.Receipts().Get(f.ID); err != nil && !errors.Is(err, keys.ErrDisposed) {
+			a.wrong(place, "the message cannot be read: %v", err)
+		}
+		return nil
+	}, func(file string, offset int64, err error) {
+		a.wrong(fmt.Sprintf("%s at %d", file, offset), "what is behind this is not read: %v", err)
+	})
+}
+
+// contents reads every kept content to its end.
+func (a *Audit) contents(ctx context.Context) error {
+	store := a.o.Register.Contents()
+	a.s.Report.Contents = 0
+	return store.Each(func(tx [16]byte, month uint16) error {
+		place := store.Name(tx, month)
+		c, err := store.OpenContent(tx, month)
+		if errors.Is(err, keys.ErrDisposed) || errors.Is(err, receipts.ErrNotFound) { // just removed
+			return nil
+		}
+		if err == nil {
+			if err := a.o.Pace(ctx, int(c.Size())); err != nil {
+				return errors.Join(err, c.Close())
+			}
+			_, err = io.Copy(io.Discard, io.NewSectionReader(c, 0, c.Size()))
+			err = errors.Join(err, c.Close())
+		}
+		if err != nil {
+			a.wrong(place, "%v", err)
+			return ctx.Err()
+		}
+		a.s.Report.Contents++
+		a.o.Progress(stepContents, a.s.Report.Contents, 0)
+		return nil
+	}, func(file string) { a.note(file, "it does not belong here") })
+}
