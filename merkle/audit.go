@@ -112,7 +112,7 @@ func (a *Audit) corrupt(format string, args ...any) error {
 // missing passes a leaf over that cannot be read.
 func (a *Audit) missing(why error, wrong func(error)) error {
 	index := a.edge.Size
-	wrong(a.corrupt("leaf %d cannot be read: %v", index, why))
+	wrong(fmt.Errorf("%w (%w)", a.corrupt("leaf %d cannot be read", index), why))
 	tile, err := a.log.engine.tile(0, index/tiles.Width, int(index%tiles.Width)+1)
 	if err != nil {
 		return fmt.Errorf("couldn't read leaf %d, nor its hash: %w", index, err)
@@ -132,7 +132,7 @@ func (a *Audit) add(h tiles.Hash, wrong func(error)) {
 		stored, err := a.log.engine.tile(level, at, tiles.Width)
 		switch {
 		case err != nil:
-			wrong(a.corrupt("tile %d/%d cannot be read: %v", level, at, err))
+			wrong(fmt.Errorf("%w (%w)", a.corrupt("tile %d/%d cannot be read", level, at), err))
 		case string(stored) != string(a.rows[level]):
 			wrong(a.corrupt("tile %d/%d does not follow from the leaves", level, at))
 		}
