@@ -166,20 +166,24 @@ func copyFolder(t *testing.T, from, to string) {
 // flipper flips bits in copies of a folder.
 type flipper struct {
 	original string
-	base     int // of the ports
+	host     string // of its own, so that its ports are free whenever it is started
+	listen   config.Addresses
 	files    map[string][]string
 	want     map[string][]byte // what is served, by path
 	leaves   [][]byte
 	paths    []string
 }
 
-// newFlipper gives a copy of a folder ports of its own, and notes what it serves.
+// newFlipper gives a copy of a folder an address of its own, and notes what it
+// serves.
 func newFlipper(t *testing.T, from string) *flipper {
 	t.Helper()
-	f := &flipper{original: filepath.Join(t.TempDir(), "original"), base: freePorts(t), files: map[string][]string{}}
+	f := &flipper{original: filepath.Join(t.TempDir(), "original"), files: map[string][]string{},
+		host: fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))}
 	copyFolder(t, from, f.original)
 	configured := &provider{dir: config.Dir(f.original)}
-	configured.configure(t, func(c *config.Config) { c.Listen.PortBase = f.base })
+	configured.configure(t, func(c *config.Config) { c.Listen.Host = f.host })
+	f.listen = configured.listen
 	settled := time.Now().Add(-time.Second) // or its sum is not kept yet
 	if err := os.Chtimes(configured.dir.Config(), settled, settled); err != nil {
 		t.Fatal(err)
@@ -230,8 +234,7 @@ func (f *flipper) copy(t *testing.T) *provider {
 	}
 	p := &provider{dir: config.Dir(filepath.Join(dir, "pec")), log: filepath.Join(dir, "log")}
 	copyFolder(t, f.original, string(p.dir))
-	c := config.Config{Listen: config.Listen{Host: "127.0.0.1", PortBase: f.base, Incoming: config.Closed}}
-	p.listen = c.Listen.Addresses()
+	p.listen = f.listen
 	return p
 }
 
