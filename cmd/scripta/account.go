@@ -49,7 +49,10 @@ func (a *app) ChangeAccounts(ctx context.Context, c accountChange) error {
 			return err
 		}
 	}
-	err := a.changeAccounts(ctx, c)
+	err := a.recordFounders(ctx)
+	if err == nil {
+		err = a.changeAccounts(ctx, c)
+	}
 	if err == nil {
 		a.log.Info("accounts were changed", "action", c.Action, "accounts", len(c.Accounts))
 	}
@@ -85,7 +88,7 @@ func (a *app) changeAccounts(ctx context.Context, c accountChange) error {
 		if x.Password == "" || len(x.Password) > mailbox.MaxPassword {
 			return mailbox.ErrPassword
 		}
-		if err := a.recordAccounts(ctx, record.ConfigurationChanged, record.Outcome{Code: "password changed"}, x); err != nil {
+		if err := a.recordAccounts(ctx, byCommand, record.ConfigurationChanged, record.Outcome{Code: "password changed"}, x); err != nil {
 			return err
 		}
 		return a.accounts.SetPassword(ctx, is.Address, x.Password)
@@ -93,7 +96,7 @@ func (a *app) changeAccounts(ctx context.Context, c accountChange) error {
 		if is.Disabled {
 			return fmt.Errorf("%s is suspended already", is.Address)
 		}
-		if err := a.recordAccounts(ctx, record.MailboxSuspended, record.Outcome{Code: "suspended"}, x); err != nil {
+		if err := a.recordAccounts(ctx, byCommand, record.MailboxSuspended, record.Outcome{Code: "suspended"}, x); err != nil {
 			return err
 		}
 		return a.accounts.Disable(is.Address, true)
@@ -101,12 +104,12 @@ func (a *app) changeAccounts(ctx context.Context, c accountChange) error {
 		if !is.Disabled {
 			return fmt.Errorf("%s is not suspended", is.Address)
 		}
-		if err := a.recordAccounts(ctx, record.MailboxSuspended, record.Outcome{Code: "lifted"}, x); err != nil {
+		if err := a.recordAccounts(ctx, byCommand, record.MailboxSuspended, record.Outcome{Code: "lifted"}, x); err != nil {
 			return err
 		}
 		return a.accounts.Disable(is.Address, false)
 	case accountClose:
-		if err := a.recordAccounts(ctx, record.MailboxClosed, record.Outcome{Code: "closed"}, x); err != nil {
+		if err := a.recordAccounts(ctx, byCommand, record.MailboxClosed, record.Outcome{Code: "closed"}, x); err != nil {
 			return err
 		}
 		return a.accounts.Close(is.Address, time.Now())
@@ -124,8 +127,27 @@ func (a *app) addAccounts(ctx context.Context, all []mailbox.NewAccount) error {
 		}
 	}
 	return a.accounts.AddAll(ctx, all, func() error {
-		return a.recordAccounts(ctx, record.MailboxCreated, record.Outcome{Code: "created"}, all...)
+		return a.recordAccounts(ctx, byCommand, record.MailboxCreated, record.Outcome{Code: "created"}, all...)
 	})
+}
+
+// Who made a change, as its record says.
+const (
+	byCommand = "command line"
+	byInit    = "scripta init"
+)
+
+// recordFounders records the accounts that init made, as the first records of a
+// register that has none yet.
+func (a *app) recordFounders(ctx context.Context) error {
+	if a.merkle.Size() > 0 {
+		return nil
+	}
+	var all []mailbox.NewAccount
+	for _, x := range a.accounts.List() {
+		all = append(all, mailbox.NewAccount{Address: x.Address, Quota: x.Quota})
+	}
+	return a.recordAccounts(ctx, byInit, record.MailboxCreated, record.Outcome{Code: "created"}, all...)
 }
 
 // recordsAtOnce bounds the records of one append.
@@ -134,7 +156,10 @@ const recordsAtOnce = 500
 // recordAccounts appends a record about each account. The time is marked when it
 // is not traceable, also under the policy that refuses messages then: a stolen
 // password must not wait for a time server.
-func (a *app) recordAccounts(ctx context.Context, kind record.Kind, outcome record.Outcome, all ...mailbox.NewAccount) error {
+func (a *app) recordAccounts(ctx context.Context, by string, kind record.Kind, outcome record.Outcome, all ...mailbox.NewAccount) error {
+	if len(all) == 0 {
+		return nil
+	}
 	reading, _ := a.clock.Now()
 	at := reading.Time.UTC().Truncate(time.Millisecond)
 	if err := a.register.Begin(at); err != nil {
@@ -144,7 +169,7 @@ func (a *app) recordAccounts(ctx context.Context, kind record.Kind, outcome reco
 	rand.Read(tx[:])
 	entries := make([]register.Entry, 0, min(len(all), recordsAtOnce))
 	for i, x := range all {
-		detail := append(register.ClockMarks(reading.State), record.Pair{Name: "by", Value: "command line"})
+		detail := append(register.ClockMarks(reading.State), record.Pair{Name: "by", Value: by})
 		if kind == record.MailboxCreated {
 			detail = append(detail, record.Pair{Name: "quota", Value: strconv.FormatInt(x.Quota, 10)})
 		}

@@ -110,6 +110,9 @@ func TestAccountsWhileServing(t *testing.T) {
 		t.Errorf("list:\n%s", out)
 	}
 	p.idle(t, waitMail)
+	if got := p.accountRecords(t, "mario"); got != "created" {
+		t.Errorf("records of an account that init made: %s", got)
+	}
 	if got := p.accountRecords(t, "lucia"); got != "created, password changed, password changed, suspended, lifted, closed" {
 		t.Errorf("records: %s", got)
 	}

@@ -79,6 +79,9 @@ type daemon struct {
 func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	if err := d.recordFounders(ctx); err != nil {
+		return err
+	}
 	if err := d.event(ctx, &record.Record{Kind: record.Started, Time: time.Now().UTC().Truncate(time.Millisecond)}); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
 const versionUsage = `usage: scripta version
@@ -34,7 +35,8 @@ func buildVersion(info *debug.BuildInfo, ok bool) string {
 	if version == "" {
 		version = "(devel)"
 	}
-	if r := settings["vcs.revision"]; r != "" {
+	// A version made from a commit names it, and says "+dirty" of what changed since.
+	if r := settings["vcs.revision"]; r != "" && !strings.Contains(version, r[:min(12, len(r))]) {
 		version += ", commit " + r[:min(12, len(r))] + " of " + settings["vcs.time"]
 		if settings["vcs.modified"] == "true" {
 			version += ", changed since"
