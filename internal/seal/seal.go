@@ -30,13 +30,20 @@ var ErrOpen = errors.New("seal: wrong key, or damaged data")
 
 // Seal returns nonce ‖ ciphertext ‖ tag of plaintext, bound to ad.
 func Seal(key *[32]byte, ad, plaintext []byte) []byte {
+	return Append(make([]byte, 0, Overhead+len(plaintext)), key, ad, plaintext)
+}
+
+// Append appends to dst what [Seal] returns. Its spare room and plaintext must
+// not overlap.
+func Append(dst []byte, key *[32]byte, ad, plaintext []byte) []byte {
 	aead, err := chacha20poly1305.NewX(key[:])
 	if err != nil {
 		panic(err) // only for a key that is not 32 bytes
 	}
-	out := make([]byte, chacha20poly1305.NonceSizeX, Overhead+len(plaintext))
-	rand.Read(out) // never fails (crypto/rand, Go 1.24)
-	return aead.Seal(out, out, plaintext, ad)
+	var nonce [chacha20poly1305.NonceSizeX]byte
+	rand.Read(nonce[:]) // never fails (crypto/rand, Go 1.24)
+	dst = append(dst, nonce[:]...)
+	return aead.Seal(dst, nonce[:], plaintext, ad)
 }
 
 // Open returns the plaintext of what [Seal] made with the same key and ad, or

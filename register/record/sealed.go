@@ -35,11 +35,12 @@ func sealedData(origin string, leaf Leaf) []byte {
 
 // Seal seals a record for storing. key is K_seal of the month.
 func Seal(key *[32]byte, origin string, month uint16, leaf Leaf, id ID, nonce Nonce, f *Fields) Sealed {
-	plain := make([]byte, 0, 512)
+	size := len(id) + len(nonce) + f.Size()
+	plain := make([]byte, 0, size)
 	plain = append(append(plain, id[:]...), nonce[:]...)
 	plain = f.AppendTo(plain)
-	head := append(make([]byte, 0, sealedHead+seal.Overhead+len(plain)), Version, byte(month>>8), byte(month))
-	return append(head, seal.Seal(key, sealedData(origin, leaf), plain)...)
+	sealed := append(make([]byte, 0, sealedHead+seal.Overhead+size), Version, byte(month>>8), byte(month))
+	return seal.Append(sealed, key, sealedData(origin, leaf), plain)
 }
 
 // Opened is what a sealed record holds.
