@@ -21,7 +21,8 @@ measured, and removed in the end.
 
 `
 
-const benchLogUsage = `usage: scripta bench log [--dir DIR] [--seconds N] [--writers 1,64,1024] [--rounds N] [--cpuprofile FILE]
+const benchLogUsage = `usage: scripta bench log [--dir DIR] [--seconds N] [--writers 1,64,1024] [--rounds N] [--peer PROGRAM] [--cpuprofile FILE]
+       scripta bench log --fill RECORDS [--dir DIR] [--cpuprofile FILE]
 ` + benchText
 
 const benchMailUsage = `usage: scripta bench mail [--dir DIR] [--messages N] [--connections N] [--size BYTES] [--mailboxes N] [--rounds N] [--cpuprofile FILE]
@@ -68,8 +69,13 @@ func runBenchLog(args []string, stdout, stderr io.Writer) int {
 	f := newBenchFlags("bench log", benchLogUsage, stdout, stderr)
 	seconds := f.Float64("seconds", 5, "how long each number of writers appends, twice: `N` seconds")
 	writers := f.String("writers", "1,64,1024", "`NUMBERS` of writers")
+	peer := f.String("peer", "", "run `PROGRAM` (bin/bench-tessera, see make bench) in turn with the register")
+	fill := f.Int("fill", 0, "put `RECORDS` into a register, open it again and ask for proofs, instead")
 	return f.measure(args, func(ctx context.Context) error {
-		o := bench.LogOptions{Dir: *f.dir, Length: time.Duration(*seconds * float64(time.Second)), Rounds: *f.rounds}
+		if *fill > 0 {
+			return bench.Profile(*f.profile, func() error { return bench.Fill(ctx, *f.dir, *fill, stdout) })
+		}
+		o := bench.LogOptions{Dir: *f.dir, Length: time.Duration(*seconds * float64(time.Second)), Rounds: *f.rounds, Peer: *peer}
 		var err error
 		if o.Writers, err = numbers(*writers); err != nil {
 			return fmt.Errorf("--writers: %w", err)

@@ -22,6 +22,7 @@ const (
 	goalP99      = 6 * time.Millisecond
 	goalProofP50 = 400 * time.Microsecond
 	goalBytes    = 500 // on the disk for each record
+	goalOfPeer64 = 4
 )
 
 // LogOptions say how the register is measured.
@@ -36,12 +37,15 @@ type LogOptions struct {
 	Writers []int
 	// Rounds is how often all of it is done; medians are printed.
 	Rounds int
+	// Peer is a program that appends to another log, see bench/tessera; "": none.
+	Peer string
 }
 
 // level is what was measured with one number of writers.
 type level struct {
 	writers       int
 	raw, register outcome
+	peer          peerAnswer
 	cpu           usage
 	memory        memory
 }
@@ -50,6 +54,7 @@ type level struct {
 type after struct {
 	records uint64
 	disk    int64 // of the log and the index, bytes
+	log     int64 // of the log alone
 	reopen  time.Duration
 	proofs  latencies
 }
@@ -91,7 +96,7 @@ func logRound(ctx context.Context, dir string, o LogOptions) (levels []level, a 
 		return nil, a, err
 	}
 	for _, n := range o.Writers {
-		l, err := measureLevel(ctx, r, n, o.Length)
+		l, err := measureLevel(ctx, r, n, o)
 		if err != nil {
 			return nil, a, errors.Join(err, r.close())
 		}
@@ -111,7 +116,8 @@ func logRound(ctx context.Context, dir string, o LogOptions) (levels []level, a 
 }
 
 // measureLevel lets writers append, first to a raw file beside the register.
-func measureLevel(ctx context.Context, r *testRegister, writers int, long time.Duration) (l level, err error) {
+func measureLevel(ctx context.Context, r *testRegister, writers int, o LogOptions) (l level, err error) {
+	long := o.Length
 	l.writers = writers
 	name := filepath.Join(r.folder, "raw")
 	raw, err := createRaw(name)
@@ -145,7 +151,10 @@ func measureLevel(ctx context.Context, r *testRegister, writers int, long time.D
 		return l, err
 	}
 	l.cpu = now.since(before)
-	l.memory, err = memoryOf(os.Getpid())
+	if l.memory, err = memoryOf(os.Getpid()); err != nil || o.Peer == "" {
+		return l, err
+	}
+	l.peer, err = runPeer(ctx, o.Peer, filepath.Join(r.folder, "peer"), writers, long)
 	return l, err
 }
 
@@ -155,13 +164,15 @@ const proofSamples = 2000
 // lookAt opens a closed register again, with cold caches of its own, and asks it
 // for inclusion proofs.
 func lookAt(ctx context.Context, dir string, key ed25519.PrivateKey) (a after, err error) {
-	for _, sub := range []string{"log", filepath.Join("register", "index")} {
-		n, err := diskUsage(filepath.Join(dir, sub))
-		if err != nil {
-			return a, err
-		}
-		a.disk += n
+	log, index := parts(dir)
+	if a.log, err = diskUsage(log); err != nil {
+		return a, err
 	}
+	ofIndex, err := diskUsage(index)
+	if err != nil {
+		return a, err
+	}
+	a.disk = a.log + ofIndex
 	start := time.Now()
 	r, err := openRegister(ctx, dir, key)
 	if err != nil {
@@ -182,8 +193,12 @@ func lookAt(ctx context.Context, dir string, key ed25519.PrivateKey) (a after, e
 
 func printLog(out io.Writer, o LogOptions, rounds [][]level, afters []after) error {
 	fmt.Fprintf(out, "Durable appends, closed loop, %v each, medians of %d rounds. Raw file: entries of %d bytes, one write and fdatasync for all who wait.\n"+
-		"Register: records as the mail path writes them, sealed, in the tree, indexed.\n\n", o.Length, o.Rounds, rawEntry)
-	t := table{head: []string{"writers", "raw file/s", "register/s", "ratio", "p50 ms", "p99 ms", "CPU µs/record", "RSS MiB (anonymous)", "other programs, cores", "goal"}}
+		"Register: records as the mail path writes them, sealed, in the tree, indexed.\n", o.Length, o.Rounds, rawEntry)
+	if o.Peer != "" {
+		fmt.Fprintf(out, "Peer: %s, entries of %d bytes, neither sealed nor indexed. Raw file, register and peer run one after the other at each number of writers.\n", filepath.Base(o.Peer), rawEntry)
+	}
+	fmt.Fprintln(out)
+	t := table{head: []string{"writers", "raw file/s", "register/s", "ratio", "p50 ms", "p99 ms", "CPU µs/record", "RSS MiB (anonymous)", "other programs, cores", "peer/s", "p99 ms", "register : peer", "goal"}}
 	for i, n := range o.Writers {
 		col := func(f func(l level) float64) float64 {
 			all := make([]float64, len(rounds))
@@ -201,13 +216,22 @@ func printLog(out io.Writer, o LogOptions, rounds [][]level, afters []after) err
 		case 64:
 			reached = goal(ratio >= goalOfRaw64, fmt.Sprintf("ratio ≥ %.2f", goalOfRaw64)) + "; " + goal(p99 <= goalP99, "p99 ≤ "+ms(goalP99)+" ms")
 		}
+		peer, peerP99, times := "", "", ""
+		if o.Peer != "" {
+			r := col(func(l level) float64 { return l.register.rate() / max(l.peer.rate(), 1) })
+			peer, times = fmt.Sprintf("%.0f", col(func(l level) float64 { return l.peer.rate() })), fmt.Sprintf("%.1f", r)
+			peerP99 = ms(time.Duration(col(func(l level) float64 { return float64(l.peer.P99) })))
+			if n == 64 {
+				reached += "; " + goal(r >= goalOfPeer64, fmt.Sprintf("≥ %d × peer", goalOfPeer64))
+			}
+		}
 		t.add(strconv.Itoa(n), fmt.Sprintf("%.0f", col(func(l level) float64 { return l.raw.rate() })), fmt.Sprintf("%.0f", col(func(l level) float64 { return l.register.rate() })),
 			fmt.Sprintf("%.2f", ratio), ms(time.Duration(col(func(l level) float64 { return float64(l.register.lat.at(0.5)) }))), ms(p99),
 			fmt.Sprintf("%.0f", col(func(l level) float64 {
 				return float64((l.cpu.user + l.cpu.sys).Microseconds()) / float64(l.register.count)
 			})),
 			mib(int64(col(func(l level) float64 { return float64(l.memory.resident) })))+" ("+mib(int64(col(func(l level) float64 { return float64(l.memory.anonymous) })))+")",
-			fmt.Sprintf("%.2f", col(func(l level) float64 { return l.cpu.others(l.register.took) })), reached)
+			fmt.Sprintf("%.2f", col(func(l level) float64 { return l.cpu.others(l.register.took) })), peer, peerP99, times, reached)
 	}
 	if err := t.write(out); err != nil {
 		return err

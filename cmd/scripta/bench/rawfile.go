@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawEntry is the length in bytes of an entry in the raw file: about what a
-// record occupies in the log.
-const rawEntry = 300
+// rawEntry is the length in bytes of an entry in the raw file, and in the peer's
+// log: what a record of the mail path occupies in the leaf files.
+const rawEntry = 700
 
 // rawFile is the limit that the register is measured against: the least that any
 // log must do for a durable append. Entries go to the end of one file; whoever
