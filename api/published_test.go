@@ -126,7 +126,7 @@ func TestMetrics(t *testing.T) {
 	mail := &mta.Metrics{}
 	mail.Accepted.Store(7)
 	m := NewMetrics(Sources{
-		Register: f.register.Metrics(), MTA: mail, LogSize: f.log.Size, Checkpoint: f.log.Checkpoint, Published: func() time.Time { return time.Now().Add(-time.Minute) },
+		Register: f.register.Metrics(), Waiting: f.register.Waiting, MTA: mail, LogSize: f.log.Size, Checkpoint: f.log.Checkpoint, Published: func() time.Time { return time.Now().Add(-time.Minute) },
 		Stamps: func() (uint64, uint64) { return 5, 2 }, StampedTo: func() (uint64, bool) { return 0, false },
 		Clock: func() (time.Duration, bool) { return 250 * time.Millisecond, true }, Backlog: func() mta.Backlog { return mta.Backlog{Waiting: 4, Failing: 2, Oldest: time.Now().Add(-time.Minute)} },
 		Extracts: func() (int, int, uint64) { return 3, 1, 9 }, FreeBytes: func() (int64, error) { return 0, errors.New("no") },
@@ -139,7 +139,8 @@ func TestMetrics(t *testing.T) {
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	body := w.Body.String()
-	for _, line := range []string{"scripta_register_records_total 3", "scripta_mta_messages_accepted_total 7", "scripta_log_leaves 3", "scripta_log_checkpoint_leaves 3", "scripta_tsa_granted_total 5",
+	for _, line := range []string{"scripta_register_records_total 3", "scripta_mta_messages_accepted_total 7", "scripta_log_leaves 3", "scripta_register_refused_total 0",
+		"scripta_register_append_seconds_count 1", `scripta_register_append_seconds_bucket{le="+Inf"} 1`, "scripta_register_commit_records_sum 3", "scripta_register_waiting_records 0", "scripta_register_waiting_bytes 0", "scripta_log_checkpoint_leaves 3", "scripta_tsa_granted_total 5",
 		"scripta_tsa_failed_total 2", "scripta_clock_bound_seconds 0.25", "scripta_clock_traceable 1", "scripta_spool_waiting_messages 4", "scripta_spool_failing_messages 2", "scripta_extracts_open 3", "scripta_extracts_late 1",
 		"scripta_extracts_failures_total 9", "scripta_disk_free_bytes -1", "scripta_api_auth_failures_total 1", `scripta_api_requests_total{method="GET",route="/v1/messages/:id",status="404"} 1`,
 		`scripta_api_requests_total{method="other",route="",status="404"} 1`} {

@@ -274,12 +274,12 @@ func (r *Register) sequence() {
 				r.fail(err)
 			}
 		}
+		r.metrics.batch(len(units))
 		r.answer(units, at, nil)
 		if err != nil {
 			continue // the index stays behind the log
 		}
 		next = b.next
-		r.metrics.batch(len(units))
 		r.done <- b
 	}
 }

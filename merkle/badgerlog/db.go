@@ -51,8 +51,8 @@ const (
 	// maxQueueBytes bounds the records that wait in memory.
 	maxQueueBytes = 64 << 20
 	// maxChecked bounds the bytes of tables, the newest first, that opening reads
-	// whole: some seconds. The others are for the scrub.
-	maxChecked = 4 << 30
+	// whole: about a second. The others are for the scrub.
+	maxChecked = 1 << 30
 	// recordOverhead is about what a leaf takes besides its record.
 	recordOverhead = 160
 	// memTable is the size in bytes of Badger's. A transaction holds at most 15 %
