@@ -5,15 +5,19 @@
 //
 //   - Server is the witness. It remembers the last checkpoint of each log in a
 //     file, on the disk before the cosignature is given to anyone.
-//   - Client asks one witness and verifies its answer.
-//   - Gatherer asks the configured witnesses about each checkpoint of a log,
-//     until a quorum of them cosigned it, and serves the cosigned note.
+//   - Client asks one witness and verifies its answer; LatestSeen asks what
+//     witnesses saw last.
+//   - Policy says which witnesses, and how many, must have cosigned
+//     (c2sp.org/tlog-policy).
+//   - Gatherer asks the witnesses of a log about its checkpoints, until a quorum
+//     cosigned, and keeps and serves the cosigned notes.
 //
 // Cosignatures are cosignature/v1 of Ed25519 keys (c2sp.org/tlog-cosignature,
 // type 0x04). They cover the note's text, never the log's signature; time stamps
-// and evidence cover the text and the log's signature, never cosignatures.
+// cover the text and the log's signature, never cosignatures.
 //
 // What a witness never does: answer while it is not certain what it cosigned
 // before. A state that can't be read or written is an error, for ever, until a
-// person repairs it. What it can't notice is the loss of its whole folder.
+// person repairs it. What it can't notice is the loss of its whole folder, or an
+// older copy of it brought back.
 package witness

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
-	"strconv"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,15 +15,6 @@ import (
 
 	"scripta/internal/durable"
 	"scripta/merkle/checkpoint"
-)
-
-const (
-	// patience is how long the quorum may be missing before Health says so: a
-	// witness that restarts is no fault of the log.
-	patience = time.Minute
-	// CosignedFile is the name that the stored note has beside the log's
-	// checkpoint, and in HTTP.
-	CosignedFile = "checkpoint.cosigned"
 )
 
 // Log is what is cosigned; merkle.Log is one.
@@ -37,32 +26,71 @@ type Log interface {
 
 // GathererOptions are what a gatherer needs.
 type GathererOptions struct {
-	Log     Log
-	Clients []*Client // with distinct keys
-	// Quorum is how many of them must cosign a checkpoint; more than half if 0.
-	Quorum   int
-	File     string // where the latest note with a quorum is kept
-	FS       durable.FS
-	Interval time.Duration // between two looks at the log; 1 s if 0
+	Log    Log
+	Policy *Policy // its members, at their URLs, are asked; its quorum is wanted
+	HTTP   *http.Client
+	Dir    string // beside the log's checkpoint: CosignedFile and KeptFolder are in it
+	FS     durable.FS
+	// Interval is the time between two looks at the log, 1 s if 0, and how long
+	// slow witnesses are waited for once there is a quorum.
+	Interval time.Duration
 	Now      func() time.Time
 	Logger   *slog.Logger
 }
 
-// Gatherer asks the witnesses of a log.
+// Gatherer asks the witnesses of a log. Its methods may be called concurrently.
 type Gatherer struct {
-	opt      GathererOptions
+	opt    GathererOptions
+	ctx    context.Context // of what is asked; ended by Close
+	cancel context.CancelFunc
+	asking sync.WaitGroup
+
 	cosigned atomic.Pointer[checkpoint.Signed] // the latest with a quorum, on the disk; nil if there is none
-	missing  atomic.Pointer[lack]              // nil while the quorum is reached
+	lacking  atomic.Pointer[Lack]              // nil while the quorum is reached
+	floor    atomic.Uint64                     // size of the latest checkpoint that was shown without a quorum
+
+	// mu guards what follows, and is held while a note is stored: so notes are
+	// stored in the order of their sizes.
+	mu     sync.Mutex
+	peers  []*peer
+	round  round
+	kept   []uint64 // sizes in KeptFolder, ascending
+	keptAt time.Time
 }
 
-// lack is since when and why the quorum is missing.
-type lack struct {
-	since time.Time
-	err   error
+// peer is one witness that is asked.
+type peer struct {
+	client    *Client
+	busy      bool // it is being asked
+	failures  int  // since its last cosignature
+	notBefore time.Time
+	state     PeerState
 }
 
-// NewGatherer reads the stored note. One that cannot be verified, with a quorum
-// of the configured witnesses, counts as none: it is asked for again.
+// PeerState is how the asking of one witness goes.
+type PeerState struct {
+	Name   string
+	Size   uint64    // of the last checkpoint that it cosigned here since the start; 0: none
+	At     time.Time // when that was
+	Asked  uint64    // requests
+	Failed uint64    // those without a cosignature
+	Err    error     // of the last one; nil if it cosigned
+}
+
+// Lack is why the latest checkpoint has no quorum.
+type Lack struct {
+	Since time.Time // of the first failure after the last quorum
+	Err   error     // of the last one
+}
+
+// round is the checkpoint that is being cosigned.
+type round struct {
+	cp    *checkpoint.Signed
+	lines map[*peer][]byte
+}
+
+// NewGatherer reads the stored notes. One that can't be verified, with a quorum
+// of the policy, counts as none: it is asked for again. Close the gatherer.
 func NewGatherer(opt GathererOptions) (*Gatherer, error) {
 	if opt.FS == nil {
 		opt.FS = durable.OS
@@ -76,139 +104,211 @@ func NewGatherer(opt GathererOptions) (*Gatherer, error) {
 	if opt.Interval <= 0 {
 		opt.Interval = time.Second
 	}
-	if opt.Quorum == 0 {
-		opt.Quorum = len(opt.Clients)/2 + 1
+	if err := opt.Policy.check(); err != nil {
+		return nil, err
 	}
-	if opt.Quorum < 1 || opt.Quorum > len(opt.Clients) {
-		return nil, fmt.Errorf("witness: a quorum of %d of %d witnesses", opt.Quorum, len(opt.Clients))
+	if opt.Policy.Quorum == 0 {
+		return nil, fmt.Errorf("%w: it asks for no witness", ErrPolicy)
 	}
 	g := &Gatherer{opt: opt}
-	f, err := opt.FS.OpenFile(opt.File, os.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return g, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("couldn't read the cosigned checkpoint: %w", err)
+	for _, m := range opt.Policy.Members {
+		g.peers = append(g.peers, &peer{client: &Client{URL: m.URL, Verifier: m, HTTP: opt.HTTP}, state: PeerState{Name: m.Name()}})
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, checkpoint.MaxNoteSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read the cosigned checkpoint: %w", err)
+	if err := g.load(); err != nil {
+		return nil, err
 	}
-	cp, err := checkpoint.Open(b, opt.Log.Verifier())
-	if err != nil || g.count(cp) < opt.Quorum {
-		opt.Logger.Warn("the stored cosigned checkpoint is not of this log, or has no quorum of its witnesses", "file", opt.File, "err", err)
-		return g, nil
-	}
-	g.cosigned.Store(cp)
+	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g, nil
 }
 
-// count is how many of the witnesses cosigned a note.
-func (g *Gatherer) count(cp *checkpoint.Signed) int {
-	var all []note.Verifier
-	for _, c := range g.opt.Clients {
-		all = append(all, c.Verifier)
-	}
-	n, err := note.Open(cp.Note, note.VerifierList(all...))
-	if err != nil {
-		return 0
-	}
-	return len(n.Sigs)
+// Close ends what is being asked.
+func (g *Gatherer) Close() error {
+	g.cancel()
+	g.asking.Wait()
+	return nil
 }
 
 // Cosigned is the latest checkpoint that a quorum cosigned: its note has the
 // log's signature first, then the cosignatures. It is nil if there is none.
 func (g *Gatherer) Cosigned() *checkpoint.Signed { return g.cosigned.Load() }
 
-// Gather asks every witness about the latest checkpoint, at once. As soon as a
-// quorum cosigned it, the note is stored, fsynced, and only then given out;
-// later cosignatures are added to it. It returns nil if the quorum was reached.
-func (g *Gatherer) Gather(ctx context.Context) error {
-	cp := g.opt.Log.Checkpoint()
+// Lacking is nil while the latest checkpoint gets its quorum, and before the first
+// try.
+func (g *Gatherer) Lacking() *Lack { return g.lacking.Load() }
+
+// Policy is the one that is asked for.
+func (g *Gatherer) Policy() *Policy { return g.opt.Policy }
+
+// Peers tells how the asking of each witness goes, in the policy's order.
+func (g *Gatherer) Peers() []PeerState {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]PeerState, len(g.peers))
+	for i, p := range g.peers {
+		all[i] = p.state
+	}
+	return all
+}
+
+// Gather asks every witness about the latest checkpoint, at once, but for those
+// that are being asked. As soon as a quorum cosigned it, the note is stored,
+// fsynced, and only then given out; later cosignatures are added to it. It
+// returns nil if the quorum was reached and no witness says that it saw another
+// history (ErrFork) or a later one (ErrAhead).
+func (g *Gatherer) Gather(ctx context.Context) error { return g.gather(ctx, true) }
+
+// gather is Gather; without all, witnesses that failed get some time before they
+// are asked again.
+func (g *Gatherer) gather(ctx context.Context, all bool) error {
+	cp, answers, n := g.ask(all)
 	if cp == nil {
 		return nil
 	}
-	err := g.gather(ctx, cp)
-	was := g.missing.Load()
-	switch {
-	case err == nil:
-		g.missing.Store(nil)
-		if was != nil {
-			g.opt.Logger.Info("a quorum of witnesses cosigns again", "size", cp.Size)
+	var enough <-chan time.Time // nil until there is a quorum
+	for waiting := true; waiting && n > 0; {
+		select {
+		case <-answers:
+			n--
+			if enough == nil && g.has(cp) {
+				enough = time.After(g.opt.Interval)
+			}
+		case <-enough:
+			waiting = false
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-	case was == nil:
-		g.missing.Store(&lack{g.opt.Now(), err})
-		g.opt.Logger.Error("no quorum of witnesses cosigned the checkpoint; trying again", "size", cp.Size, "err", err)
-	default:
-		g.missing.Store(&lack{was.since, err})
 	}
-	return err
+	return g.settle(cp)
 }
 
-func (g *Gatherer) gather(ctx context.Context, cp *checkpoint.Signed) error {
+// has reports whether a checkpoint is the latest that a quorum cosigned.
+func (g *Gatherer) has(cp *checkpoint.Signed) bool {
+	last := g.cosigned.Load()
+	return last != nil && cp != nil && last.Size == cp.Size && last.Root == cp.Root
+}
+
+// ask begins to ask about the latest checkpoint. Each of the n witnesses that are
+// asked gives one answer.
+func (g *Gatherer) ask(all bool) (cp *checkpoint.Signed, answers <-chan struct{}, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	cp = g.opt.Log.Checkpoint()
+	if cp == nil || g.ctx.Err() != nil {
+		return nil, nil, 0
+	}
 	if last := g.cosigned.Load(); last != nil && last.Size > cp.Size {
-		return fmt.Errorf("%w: %d leaves were cosigned, as %s says; the log has %d", ErrAhead, last.Size, g.opt.File, cp.Size)
+		return cp, nil, 0 // settle says why
 	}
-	type result struct {
-		line []byte
-		err  error
+	if g.round.cp == nil || g.round.cp.Size != cp.Size || g.round.cp.Root != cp.Root {
+		g.round = round{cp, map[*peer][]byte{}}
 	}
-	results := make(chan result)
-	for _, c := range g.opt.Clients {
-		go func() {
-			ctx, cancel := context.WithTimeout(ctx, askTime)
-			defer cancel()
-			line, err := c.Cosign(ctx, cp, g.opt.Log.Consistency)
-			results <- result{line, err}
-		}()
-	}
-	signed := cp.Stamped()
-	var refused, failed error
-	n := 0
-	for range g.opt.Clients { // all of them: a client is not for concurrent use
-		r := <-results
-		if r.err != nil {
-			refused = errors.Join(refused, r.err)
-			if errors.Is(r.err, ErrFork) || errors.Is(r.err, ErrAhead) {
-				failed = errors.Join(failed, r.err)
-			}
+	ch := make(chan struct{}, len(g.peers))
+	now := g.opt.Now()
+	for _, p := range g.peers {
+		if p.busy || g.round.lines[p] != nil || !all && now.Before(p.notBefore) {
 			continue
 		}
-		signed = append(signed, r.line...)
-		if n++; n >= g.opt.Quorum {
-			refused = errors.Join(refused, g.store(signed))
+		p.busy = true
+		n++
+		g.asking.Go(func() {
+			ctx, cancel := context.WithTimeout(g.ctx, askTime)
+			defer cancel()
+			line, err := p.client.Cosign(ctx, cp, g.opt.Log.Consistency)
+			g.answered(p, cp, line, err)
+			ch <- struct{}{}
+		})
+	}
+	return cp, ch, n
+}
+
+const (
+	retryFirst = time.Second // a witness that failed is asked again after so long,
+	retryMost  = time.Minute // doubled at each failure up to this
+)
+
+// answered takes a witness's answer.
+func (g *Gatherer) answered(p *peer, cp *checkpoint.Signed, line []byte, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p.busy = false
+	p.state.Asked++
+	now := g.opt.Now()
+	if err != nil {
+		if g.ctx.Err() != nil {
+			return // we hung up
+		}
+		if p.failures == 0 {
+			g.opt.Logger.Warn("a witness did not cosign; it is asked again", "witness", p.state.Name, "size", cp.Size, "err", err)
+		}
+		p.notBefore = now.Add(min(retryFirst<<min(p.failures, 10), retryMost))
+		p.failures++
+		p.state.Failed++
+		p.state.Err = err
+		return
+	}
+	if p.failures > 0 {
+		g.opt.Logger.Info("a witness cosigns again", "witness", p.state.Name, "size", cp.Size)
+	}
+	p.failures, p.notBefore = 0, time.Time{}
+	p.state.Err, p.state.Size, p.state.At = nil, cp.Size, now
+	if g.round.cp != cp && (g.round.cp.Size != cp.Size || g.round.cp.Root != cp.Root) {
+		return // too late: a later checkpoint is being cosigned
+	}
+	g.round.lines[p] = line
+	if len(g.round.lines) < g.opt.Policy.Quorum {
+		return
+	}
+	if err := g.store(now); err != nil {
+		g.opt.Logger.Error("couldn't store the cosigned checkpoint", "size", cp.Size, "err", err)
+		p.state.Err = err
+		delete(g.round.lines, p) // it is asked again, and the note stored then
+	}
+}
+
+// settle says how it stands with a checkpoint after witnesses were asked.
+func (g *Gatherer) settle(cp *checkpoint.Signed) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var refused, contradicted error
+	for _, p := range g.peers {
+		refused = errors.Join(refused, p.state.Err)
+		if Contradiction(p.state.Err) {
+			contradicted = errors.Join(contradicted, p.state.Err)
 		}
 	}
-	if failed != nil { // one honest witness is enough to show it
-		return failed
+	var lack error
+	switch last := g.cosigned.Load(); {
+	case last != nil && last.Size > g.opt.Log.Checkpoint().Size:
+		lack = fmt.Errorf("%w: %d leaves were cosigned, as %s says; the log has %d", ErrAhead, last.Size, CosignedFile, cp.Size)
+	case last == nil || last.Size < cp.Size || last.Size == cp.Size && last.Root != cp.Root:
+		lack = fmt.Errorf("%d of %d witnesses cosigned %d leaves, %d must: %w", len(g.round.lines), len(g.peers), cp.Size, g.opt.Policy.Quorum, refused)
 	}
-	if last := g.cosigned.Load(); last != nil && last.Size == cp.Size && last.Root == cp.Root {
-		return nil
+	switch was := g.lacking.Load(); {
+	case lack == nil && was != nil:
+		g.opt.Logger.Info("a quorum of witnesses cosigns again", "size", cp.Size)
+		g.lacking.Store(nil)
+	case lack != nil && was == nil:
+		g.opt.Logger.Error("no quorum of witnesses cosigned the checkpoint; trying again", "size", cp.Size, "err", lack)
+		g.lacking.Store(&Lack{g.opt.Now(), lack})
+	case lack != nil:
+		g.lacking.Store(&Lack{was.Since, lack})
 	}
-	return fmt.Errorf("%d of %d witnesses cosigned, %d must: %w", n, len(g.opt.Clients), g.opt.Quorum, refused)
+	return errors.Join(lack, contradicted)
 }
 
-func (g *Gatherer) store(signed []byte) error {
-	cp, err := checkpoint.Open(signed, g.opt.Log.Verifier())
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(g.opt.FS, g.opt.File, cp.Note, 0o644); err != nil {
-		return fmt.Errorf("couldn't store the cosigned checkpoint: %w", err)
-	}
-	g.cosigned.Store(cp)
-	return nil
-}
+// Contradiction reports whether an error of a witness says that it saw another
+// history of the log, or a later one: what only a fork, a rollback or a stolen key
+// explains, unless the witness lies.
+func Contradiction(err error) bool { return errors.Is(err, ErrFork) || errors.Is(err, ErrAhead) }
 
-// Run gathers for each checkpoint that is published, and again while the quorum
-// is missing, until ctx ends.
+// Run gathers for the checkpoints that are published, each time for the latest,
+// until ctx ends.
 func (g *Gatherer) Run(ctx context.Context) {
 	tick := time.NewTicker(g.opt.Interval)
 	defer tick.Stop()
 	for {
-		cp, last := g.opt.Log.Checkpoint(), g.cosigned.Load()
-		if cp != nil && (last == nil || last.Size != cp.Size || last.Root != cp.Root || g.missing.Load() != nil) {
-			_ = g.Gather(ctx) // kept for Health, and logged
+		if g.due() {
+			_ = g.gather(ctx, false) // kept for Lacking and Peers, and logged
 		}
 		select {
 		case <-ctx.Done():
@@ -218,42 +318,23 @@ func (g *Gatherer) Run(ctx context.Context) {
 	}
 }
 
-// Health tells what is cosigned. It is an error if a witness saw another history
-// or a later one of this log, or if the quorum is missing for over a minute.
-func (g *Gatherer) Health() (detail string, err error) {
-	detail = "none cosigned yet"
-	if cp := g.cosigned.Load(); cp != nil {
-		detail = fmt.Sprintf("%d records cosigned by %d of %d", cp.Size, g.count(cp), len(g.opt.Clients))
+// due reports whether there is somebody to ask: about a new checkpoint, or one
+// that it has not cosigned.
+func (g *Gatherer) due() bool {
+	cp := g.opt.Log.Checkpoint()
+	if cp == nil {
+		return false
 	}
-	l := g.missing.Load()
-	if l == nil {
-		return detail, nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.round.cp == nil {
+		return !g.has(cp)
 	}
-	detail += "; no quorum since " + l.since.UTC().Format(time.RFC3339)
-	if errors.Is(l.err, ErrFork) || errors.Is(l.err, ErrAhead) || g.opt.Now().Sub(l.since) > patience {
-		return detail, fmt.Errorf("%s: %w", detail, l.err)
+	if g.round.cp.Size != cp.Size {
+		return true
 	}
-	return detail, nil
-}
-
-// Handler serves the log's files by next, which is merkle.Log's handler, with
-// the cosignatures: /checkpoint has them if a quorum cosigned the latest
-// checkpoint, and /checkpoint.cosigned is the latest that a quorum cosigned.
-func (g *Gatherer) Handler(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		latest, cp := g.opt.Log.Checkpoint(), g.cosigned.Load()
-		get := r.Method == http.MethodGet || r.Method == http.MethodHead
-		current := cp != nil && latest != nil && cp.Size == latest.Size && cp.Root == latest.Root
-		if !get || cp == nil || !(r.URL.Path == "/"+CosignedFile || r.URL.Path == "/checkpoint" && current) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Access-Control-Allow-Origin", "*") // public for any reader, as all of the log
-		h.Set("Content-Type", "text/plain; charset=utf-8")
-		h.Set("Cache-Control", "public, max-age=2")
-		h.Set("Content-Length", strconv.Itoa(len(cp.Note)))
-		_, _ = w.Write(cp.Note) // an error is the reader's
+	now := g.opt.Now()
+	return slices.ContainsFunc(g.peers, func(p *peer) bool {
+		return g.round.lines[p] == nil && !p.busy && !now.Before(p.notBefore)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -82,7 +83,7 @@ func newSigner(t testing.TB, name string) *Signer {
 func newServer(t testing.TB, dir string, fsys durable.FS, s *Signer) *Server {
 	t.Helper()
 	_, v := logKey(t, 1)
-	w, err := OpenServer(ServerOptions{Dir: dir, FS: fsys, Signer: s, Logs: []note.Verifier{v}, Logger: quiet})
+	w, err := OpenServer(ServerOptions{Dir: dir, FS: fsys, Signer: s, Logs: []note.Verifier{v}, PerAddress: 1e6, PerLog: 1e6, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,3 +107,8 @@ func newClient(t testing.TB, h http.Handler, s *Signer) *Client {
 // TestRolledBackLogIsNoticed restores all of a log's folder, which the log itself
 
 // cannot notice.
+
+// vkeyOf is the text of a witness's public key.
+func vkeyOf(s *Signer) string {
+	return fmt.Sprintf("%s+%08x+%s", s.name, s.KeyHash(), base64.StdEncoding.EncodeToString(append([]byte{algorithm}, s.public...)))
+}

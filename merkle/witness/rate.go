@@ -9,14 +9,13 @@ import (
 )
 
 const (
-	// defaultPerAddress is how many requests a second an address may make, after
-	// a burst of as many as burstSeconds hold.
+	// defaultPerAddress is how many requests a second an address may make, and
+	// defaultPerLog how many new checkpoints of one log are taken a second, each of
+	// which costs a write; logs publish once a second.
 	defaultPerAddress = 20
-	burstSeconds      = 3
-	// newPerLog and newBurst bound the new checkpoints of one log, each of which
-	// costs a write: per second, and at once. Logs publish once a second.
-	newPerLog = 5
-	newBurst  = 30
+	defaultPerLog     = 5
+	// burstSeconds is for how long a burst may make more of them.
+	burstSeconds = 5
 	// addressBuckets bounds the memory: addresses share them by their hash.
 	addressBuckets = 4096
 )

@@ -36,8 +36,10 @@ type ServerOptions struct {
 	Logs   []note.Verifier // whose checkpoints it cosigns; a log's origin is its key's name
 	// PerAddress is how many requests a second an address may make; 20 if 0.
 	PerAddress float64
-	Now        func() time.Time
-	Logger     *slog.Logger
+	// PerLog is how many new checkpoints a second of one log are cosigned; 5 if 0.
+	PerLog float64
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // Server is a witness. It serves POST <prefix>/add-checkpoint, and GET
@@ -79,6 +81,9 @@ func OpenServer(opt ServerOptions) (*Server, error) {
 	}
 	if opt.PerAddress <= 0 {
 		opt.PerAddress = defaultPerAddress
+	}
+	if opt.PerLog <= 0 {
+		opt.PerLog = defaultPerLog
 	}
 	if err := durable.MkdirAll(opt.FS, opt.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("couldn't make the witness's folder: %w", err)
@@ -280,7 +285,7 @@ func (s *Server) add(body []byte) answer {
 		return plain(http.StatusUnprocessableEntity, "the consistency proof fails")
 	}
 	known := last != nil && w.synced && n.Text == last.Text()
-	if !known && !w.fresh.take(s.opt.Now(), newPerLog, newBurst) {
+	if !known && !w.fresh.take(s.opt.Now(), s.opt.PerLog, s.opt.PerLog*burstSeconds) {
 		return plain(http.StatusTooManyRequests, "this log asks too often")
 	}
 	line, err := s.opt.Signer.Line(n.Text, s.opt.Now())
