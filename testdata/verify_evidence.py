@@ -5,7 +5,8 @@ Written from docs/format.md alone, with Python's standard library and no code of
 the project: it recomputes every leaf from the disclosed fields and every root
 from the proofs, checks the log's signature, and says what openssl has to check.
 
-    verify_evidence.py FILE [LOG.vkey]      check an evidence file
+    verify_evidence.py FILE [LOG.vkey [WITNESSES]]
+                                            check an evidence file; WITNESSES names who must have cosigned the log
     verify_evidence.py --vectors FILE       check the test vectors of the record format
     verify_evidence.py --help               say this
 
@@ -160,7 +161,7 @@ def ed25519(public, message, signature):
     k = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
     left, right = mul(s, BASE), add(r, mul(k, a))
     assert (left[0] * right[2] - right[0] * left[2]) % P == 0 and (left[1] * right[2] - right[1] * left[2]) % P == 0, \
-        "the log did not sign the checkpoint"
+        "a signature over a checkpoint is not good"
 
 
 # --- Checkpoints (c2sp.org/tlog-checkpoint, c2sp.org/signed-note) --------------
@@ -191,9 +192,49 @@ class Archive(dict):
         raise AssertionError("the archive has no file " + name)
 
 
+def read_policy(text):
+    """Keys of the witnesses and the quorum (c2sp.org/tlog-policy, without groups of groups)."""
+    witnesses, groups, quorum = {}, {}, None
+    for line in text.splitlines():
+        f = line.split("#")[0].split()
+        if not f or f[0] == "log":
+            continue
+        if f[0] == "witness":
+            witnesses[f[1]] = f[2]
+        elif f[0] == "group":
+            members = [witnesses[x] for x in f[3:]]
+            groups[f[1]] = members, {"any": 1, "all": len(members)}.get(f[2]) or int(f[2])
+        else:
+            assert f[0] == "quorum" and quorum is None, "not a policy"
+            quorum = f[1]
+    if quorum == "none":
+        return [], 0
+    return ([witnesses[quorum]], 1) if quorum in witnesses else groups[quorum]
+
+
+def cosigners(note, vkeys):
+    """Names of those who cosigned a note (c2sp.org/tlog-cosignature, Ed25519)."""
+    text, _, signatures = note.decode().rpartition("\n\n")
+    names = set()
+    for vkey in vkeys:
+        name, key_id, key = vkey.split("+", 2)
+        key = base64.b64decode(key)
+        assert key[0] == 4 and hashlib.sha256(name.encode() + b"\n" + key).digest()[:4] == bytes.fromhex(key_id), "not a witness's key"
+        for line in signatures.split("\n"):
+            if not line.startswith("\u2014 " + name + " "):
+                continue
+            sig = base64.b64decode(line.split(" ")[2])
+            if sig[:4] == bytes.fromhex(key_id):
+                assert len(sig) == 76, "not a cosignature"
+                head = "cosignature/v1\ntime %d\n" % struct.unpack(">Q", sig[4:12])
+                ed25519(key[1:], (head + text + "\n").encode(), sig[12:])
+                names.add(key)
+    return names
+
+
 # --- The evidence file ---------------------------------------------------------
 
-def check_evidence(path, vkey_path):
+def check_evidence(path, vkey_path, policy_path):
     z = zipfile.ZipFile(path)
     names = z.namelist()
     assert len(set(names)) == len(names), "two files of one name"
@@ -222,7 +263,17 @@ def check_evidence(path, vkey_path):
     if not vkey_path:
         print("NOTE: signed with the key inside the file itself: anybody could have made it. Give the log's own LOG.vkey")
 
-    receipts = records = 0
+    witnesses, quorum = read_policy(open(policy_path).read()) if policy_path else ([], 0)
+    cosigned = 0
+    for size in sorted(checkpoints):
+        note = files.get("checkpoints/%012d.cosigned" % size)
+        if note is None:
+            continue
+        assert open_checkpoint(note, vkey) == (size, checkpoints[size]), "cosignatures of another checkpoint"
+        if quorum and len(cosigners(note, witnesses)) >= quorum:
+            cosigned = size
+
+    receipts = records = last = 0
     for n in sorted(x for x in names if x.startswith("records/")):
         r = json.loads(files[n])
         assert [f["name"] for f in r["fields"]] == FIELDS and [f["number"] for f in r["fields"]] == list(range(1, 19)), n
@@ -237,12 +288,16 @@ def check_evidence(path, vkey_path):
         assert r["checkpoint"] in checkpoints, n + ": there is no checkpoint of size %s" % r["checkpoint"]
         assert root == checkpoints[r["checkpoint"]], n + ": the leaf is not in the tree"
         records += 1
+        last = r["index"]
         if "receipt" in r:
             digest = r["fields"][12].get("value")
             assert hashlib.sha256(files[r["receipt"]]).hexdigest() == digest, r["receipt"] + " is not the message of the record"
             receipts += 1
     assert records == manifest["records"], "not as many records as the manifest says"
     print("ok: %d record(s) recomputed to the signed root, %d message(s) as recorded" % (records, receipts))
+    if quorum:
+        assert cosigned > last, "no checkpoint that covers every record was cosigned by %d of the witnesses" % quorum
+        print("ok: cosigned by %d or more of %d witnesses" % (quorum, len(witnesses)))
     print("not checked here: CMS signatures and time stamps; LEGGIMI.txt has the openssl commands")
 
 
@@ -297,8 +352,8 @@ if __name__ == "__main__":
     try:
         if len(arguments) == 2 and arguments[0] == "--vectors":
             check_vectors(arguments[1])
-        elif len(arguments) in (1, 2) and not arguments[0].startswith("-"):
-            check_evidence(arguments[0], arguments[1] if len(arguments) == 2 else None)
+        elif len(arguments) in (1, 2, 3) and not arguments[0].startswith("-"):
+            check_evidence(*(arguments + [None, None])[:3])
         else:
             print(__doc__, file=sys.stderr)
             sys.exit(2)

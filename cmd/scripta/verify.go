@@ -3,8 +3,10 @@ package main
 import (
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"scripta/internal/keys"
 	"scripta/merkle/checkpoint"
 	"scripta/merkle/tiles"
+	"scripta/merkle/witness"
 	"scripta/mta"
 	"scripta/register/evidence"
 	"scripta/register/record"
@@ -25,14 +28,15 @@ const verifyUsage = `usage: scripta verify FILE --trust FOLDER
 Checks an evidence file without network and without the provider, against what
 you trust: FOLDER holds ca.pem, tsa-ca.pem and log.vkey, got from elsewhere than
 the file. Prints every check and, last, VERIFIED, "VERIFIED, time stamp pending"
-or what failed. Exits 0 or 1. With --leaf the file is a proof as the provider serves
+or what failed. Exits 0 or 1. If FOLDER also holds witnesses (c2sp.org/tlog-policy), a
+quorum of those must have cosigned a checkpoint that covers every event. With --leaf the file is a proof as the provider serves
 it at /v1/records/INDEX/proof: that the log which log.vkey names has that leaf.
 
 `
 
 func runVerify(args []string, stdout, stderr io.Writer) int {
 	f := newFlags("verify", verifyUsage, stdout, stderr)
-	trust := f.String("trust", "", "`FOLDER` with ca.pem, tsa-ca.pem and log.vkey")
+	trust := f.String("trust", "", "`FOLDER` with ca.pem, tsa-ca.pem, log.vkey and, if wanted, witnesses")
 	leaf := f.String("leaf", "", "`HEX` of the leaf that a *.tlog-proof is of, as an evidence file has it")
 	quiet := f.Bool("quiet", false, "print only what failed, and the verdict")
 	files, code, ok := f.parseWith(args)
@@ -185,6 +189,13 @@ func verifyProof(name, leaf, trust string) (said string, err error) {
 	if err != nil {
 		return "", err
 	}
+	policy, err := loadWitnesses(trust)
+	if err != nil {
+		return "", err
+	}
+	if policy != nil && !policy.Satisfied(cp.Note) {
+		return "", fmt.Errorf("its checkpoint is not cosigned by %d of the witnesses that %s names", policy.Quorum, trust)
+	}
 	return fmt.Sprintf("ok      leaf %d of %d in %s", p.Index, cp.Size, cp.Origin), nil
 }
 
@@ -205,9 +216,34 @@ func loadTrust(folder string) (*evidence.Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &evidence.Trust{PEC: pec, TSA: stampers, Log: log, Receipt: func(m io.Reader, rec *record.Record, at time.Time) error {
+	policy, err := loadWitnesses(folder)
+	if err != nil {
+		return nil, err
+	}
+	return &evidence.Trust{PEC: pec, TSA: stampers, Log: log, Witnesses: policy, Receipt: func(m io.Reader, rec *record.Record, at time.Time) error {
 		return mta.VerifyIssued(m, rec, at, pec, evidence.ServiceAddress(log.Name()))
 	}}, nil
+}
+
+// loadWitnesses reads which witnesses are trusted, if the folder says so.
+func loadWitnesses(folder string) (*witness.Policy, error) {
+	name := filepath.Join(folder, filepath.Base(config.Dir("").PublicWitnesses()))
+	file, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, witness.MaxPolicySize+1))
+	if err != nil {
+		return nil, err
+	}
+	p, err := witness.ParsePolicy(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
 }
 
 func loadPool(name string) (*x509.CertPool, error) {

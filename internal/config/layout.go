@@ -71,6 +71,11 @@ func (d Dir) PublicTSACA() string { return d.join("public", "tsa-ca.pem") }
 // PublicLogKey is the log's verifier key (C2SP signed note vkey).
 func (d Dir) PublicLogKey() string { return d.join("public", "log.vkey") }
 
+// PublicWitnesses is the policy of the log's witnesses (C2SP tlog-policy): who
+// they are, and how many must cosign a checkpoint. It is there once a provider
+// with witnesses was served.
+func (d Dir) PublicWitnesses() string { return d.join("public", "witnesses") }
+
 // Spool is the folder of accepted messages and their jobs.
 func (d Dir) Spool() string { return d.join("spool") }
 

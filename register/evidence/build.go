@@ -25,6 +25,7 @@ type Checkpoint struct {
 	Signed      *checkpoint.Signed
 	Reply       []byte     // time-stamp reply over Signed.Stamped(), DER; nil: none yet
 	Consistency [][32]byte // with the checkpoint before it; nil for the first
+	Cosigned    []byte     // its signed note with the cosignatures of witnesses; nil: none
 }
 
 // Record is one of an evidence file's records.
@@ -116,6 +117,9 @@ func (b *Bundle) files() ([]File, error) {
 		}
 		if i > 0 {
 			files = append(files, bytesFile(checkpointName(size, "proof"), encodeHashes(c.Consistency)))
+		}
+		if c.Cosigned != nil {
+			files = append(files, bytesFile(checkpointName(size, "cosigned"), c.Cosigned))
 		}
 	}
 	for _, r := range b.Records {

@@ -24,7 +24,8 @@ messaggi emessi dal gestore, byte per byte. Si verifica senza rete e senza
 fidarsi del gestore. Servono i certificati e la chiave del registro, ottenuti
 per altra via (non quelli in questo archivio): ca.pem, tsa-ca.pem, log.vkey.
 
-Con il programma (la CARTELLA contiene quei tre file):
+Con il programma (la CARTELLA contiene quei tre file e, volendo, "witnesses": i
+testimoni indipendenti che devono aver firmato il registro insieme al gestore):
   scripta verify FILE --trust CARTELLA
 Senza il programma, dopo aver estratto l'archivio e con quei tre file accanto:
 
@@ -57,7 +58,8 @@ the register holds them, time stamps, and the messages that the provider
 issued, byte for byte. It is checked offline, without trusting the provider,
 against ca.pem, tsa-ca.pem and log.vkey, which you got by another way and not
 from this archive: see the commands above, or put the three into a folder and
-run: scripta verify FILE --trust FOLDER
+run: scripta verify FILE --trust FOLDER. If that folder also names witnesses, they
+must have cosigned the log.
 Legal value depends on the provider's accreditation and on qualified
 certificates and time stamps; quickstart artefacts have none.
 

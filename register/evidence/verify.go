@@ -16,6 +16,7 @@ import (
 
 	"scripta/internal/cms"
 	"scripta/merkle/checkpoint"
+	"scripta/merkle/witness"
 	"scripta/register/record"
 	"scripta/tsa"
 )
@@ -25,6 +26,9 @@ type Trust struct {
 	PEC *x509.CertPool // roots of providers' signing certificates
 	TSA *x509.CertPool // roots of time-stamp authorities
 	Log note.Verifier  // the log's public key
+	// Witnesses are those of whom a quorum must have cosigned a checkpoint that
+	// covers every record; nil asks for none.
+	Witnesses *witness.Policy
 
 	// Receipt checks a message that the provider signed, beyond its digest; at
 	// is the time of its record. Nil skips that check.
@@ -106,6 +110,8 @@ type verifier struct {
 	man    manifest
 
 	checkpoints map[uint64]*checkpoint.Signed
+	cosigned    uint64  // size of the largest checkpoint that a quorum of the trusted witnesses cosigned
+	covered     uint64  // leaves up to the last record
 	stamps      []stamp // ascending by size
 }
 
@@ -141,6 +147,7 @@ func (v *verifier) run(r io.ReaderAt, size int64) {
 	}
 	v.checkCheckpoints()
 	v.checkRecords()
+	v.checkWitnesses()
 	v.checkUnused()
 }
 
@@ -272,6 +279,7 @@ func (v *verifier) checkCheckpoints() {
 		}
 		v.checkpoints[size] = cp
 		v.checkStamp(cp)
+		v.checkCosigned(cp)
 		if before != nil {
 			name := checkpointName(size, "proof")
 			raw, err := v.read(name, maxJSON)
@@ -320,6 +328,7 @@ func (v *verifier) checkRecords() {
 			continue
 		}
 		n++
+		v.covered = max(v.covered, index+1)
 		v.checkRecord(e.Name, index)
 	}
 	var err error

@@ -27,9 +27,12 @@ import (
 
 // Options say what an extractor is made of.
 type Options struct {
-	Register     *register.Register
-	Stamps       *stamps.Store
-	Stamp        func(context.Context) error // asks for a stamp over what is not covered yet; may be nil
+	Register *register.Register
+	Stamps   *stamps.Store
+	Stamp    func(context.Context) error // asks for a stamp over what is not covered yet; may be nil
+	// Cosigned gives a checkpoint of at least so many leaves that enough witnesses
+	// cosigned, or nil if none can be had; may be nil.
+	Cosigned     func(ctx context.Context, size uint64) *checkpoint.Signed
 	Signer       evidence.Signer
 	Provider     string
 	Certificates []evidence.File
@@ -113,8 +116,9 @@ func (x *Extractor) find(ctx context.Context, q evidence.Query, now time.Time) (
 
 // checkpoints returns the size of the checkpoint that each record is proved
 // against, and all that belong into the file, ascending: the first stamped one
-// that covers each record, the stamped one before it, and the latest published
-// one for records that no stamp covers.
+// that covers each record, the stamped one before it, the latest published one
+// for records that no stamp covers, and one that witnesses cosigned, of which
+// all the others are shown to be the beginning.
 func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (covering []uint64, all []evidence.Checkpoint, err error) {
 	last := found[len(found)-1].Index
 	if _, ok := x.o.Stamps.Covering(last); !ok && x.o.Stamp != nil {
@@ -144,8 +148,16 @@ func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (c
 	for size := range need {
 		sizes = append(sizes, size)
 	}
+	cosigned := x.cosigned(ctx, last+1)
+	if cosigned != nil && !need[cosigned.Size] {
+		sizes = append(sizes, cosigned.Size)
+	}
 	slices.Sort(sizes)
 	for _, size := range sizes {
+		if cosigned != nil && size == cosigned.Size && !need[size] {
+			all = append(all, evidence.Checkpoint{Signed: cosigned, Cosigned: cosigned.Note})
+			continue
+		}
 		if latest != nil && size == latest.Size {
 			all = append(all, evidence.Checkpoint{Signed: latest})
 			continue
@@ -156,7 +168,25 @@ func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (c
 		}
 		all = append(all, evidence.Checkpoint{Signed: st.Signed, Reply: st.Reply})
 	}
+	for i := range all {
+		if cosigned != nil && all[i].Signed.Size == cosigned.Size {
+			all[i].Cosigned = cosigned.Note
+		}
+	}
 	return covering, all, nil
+}
+
+// cosigned is a checkpoint of at least size leaves with cosignatures, nil if there
+// is none.
+func (x *Extractor) cosigned(ctx context.Context, size uint64) *checkpoint.Signed {
+	if x.o.Cosigned == nil {
+		return nil
+	}
+	cp := x.o.Cosigned(ctx, size)
+	if cp == nil {
+		x.o.Logger.Warn("an extract goes out without cosignatures of witnesses", "leaves", size)
+	}
+	return cp
 }
 
 // Shows says which fields of a record the holder of a mailbox may see; without
