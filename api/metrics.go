@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"scripta/merkle/checkpoint"
+	"scripta/merkle/witness"
 	"scripta/mta"
 	"scripta/register"
 )
@@ -29,6 +30,8 @@ type Sources struct {
 	Backlog    func() mta.Backlog                           // accepted messages that are not finished
 	Extracts   func() (open, late int, failures uint64)     // unanswered, past their due date; failed productions
 	FreeBytes  func() (int64, error)                        // on the disk that everything lies on
+	Witnesses  func() []witness.PeerState                   // of the log, always in one order
+	Cosigned   func() *checkpoint.Signed                    // the latest one that a quorum of them cosigned
 }
 
 // Metrics is a Prometheus registry with everything that an operator watches.
@@ -56,6 +59,7 @@ func NewMetrics(s Sources) *Metrics {
 	m.ofRegister(s)
 	m.ofLog(s)
 	m.ofMail(s)
+	m.ofWitnesses(s)
 	m.ofRest(s)
 	return m
 }

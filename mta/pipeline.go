@@ -47,6 +47,7 @@ type Options struct {
 	Limits        Limits
 	KeepOriginals bool
 	FreeBytes     func() (int64, error) // left on the disk that everything lies on
+	Hold          func() error          // why no new message is taken at the moment; nil: never
 	Workers       int
 	Logger        *slog.Logger
 }
@@ -66,6 +67,7 @@ type Pipeline struct {
 	limits   Limits
 	keep     bool
 	free     func() (int64, error)
+	hold     func() error
 	log      *slog.Logger
 	metrics  Metrics
 	backlog  backlog
@@ -103,8 +105,11 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	if o.Closed == nil {
 		o.Closed = func(string) bool { return false }
 	}
+	if o.Hold == nil {
+		o.Hold = func() error { return nil }
+	}
 	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
-		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, log: o.Logger,
+		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, log: o.Logger,
 		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	live := map[[16]byte]bool{}

@@ -259,8 +259,12 @@ func (p *Pipeline) newSubmission(o *pec.Original, content keys.Month, sender str
 // errNoSpace is answered before a disk is so full that the register would stop.
 var errNoSpace = fmt.Errorf("mta: less free space than mail.min_free_bytes: %w", syscall.ENOSPC)
 
-// room refuses when the disk has less left than the reserve.
+// room refuses when the provider says so, or the disk has less left than the
+// reserve.
 func (p *Pipeline) room() error {
+	if err := p.hold(); err != nil {
+		return err
+	}
 	free, err := p.free()
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/keys"
 	"scripta/merkle"
+	"scripta/merkle/witness"
 	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/providers"
@@ -60,8 +61,9 @@ type app struct {
 	boxes     *mailbox.Store
 	stamps    *stamps.Store
 	stamper   *stamps.Stamper
-	authority *tsa.Authority // nil without the embedded one
-	serving   atomic.Bool    // the embedded authority is listening
+	authority *tsa.Authority    // nil without the embedded one
+	serving   atomic.Bool       // the embedded authority is listening
+	witnesses *witness.Gatherer // nil if none is configured
 	extractor *extract.Extractor
 	closer    *archive.Closer
 
@@ -112,7 +114,7 @@ func (a *app) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.onClose(func() error { unlock(); return nil })
-	for _, step := range []func(context.Context) error{a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openMail, a.openStamps, a.openArchive} {
+	for _, step := range []func(context.Context) error{a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openMail, a.openWitnesses, a.openStamps, a.openArchive} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -345,7 +347,7 @@ func (a *app) openStamps(context.Context) error {
 		return err
 	}
 	a.extractor = extract.New(extract.Options{Register: a.register, Stamps: a.stamps, Signer: a.signer, Provider: a.cfg.Provider,
-		Certificates: certs, Logger: a.log, Stamp: func(ctx context.Context) error {
+		Certificates: certs, Logger: a.log, Cosigned: a.cosigned(), Stamp: func(ctx context.Context) error {
 			_, err := a.stamper.Latest(ctx)
 			return err
 		}})

@@ -19,6 +19,7 @@ func commands() []command {
 		{name: "log", about: "check the whole log and register", sub: logCommands()},
 		{name: "clock", about: "confirm the month after the clock jumped", sub: clockCommands()},
 		{name: "archive", about: "close days, list and check their packages", sub: archiveCommands()},
+		{name: "witness", about: "cosign other providers' logs", sub: witnessCommands()},
 		{name: "bench", about: "measure the log and the mail path on this machine", sub: benchCommands()},
 		{name: "version", about: "tell which build this is", run: runVersion},
 	}

@@ -100,6 +100,9 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	var background sync.WaitGroup
 	background.Go(func() { d.clock.Run(run) })
 	background.Go(func() { _ = d.merkle.Run(run, d.cfg.Log.CheckpointInterval.Duration) })
+	if d.witnesses != nil {
+		background.Go(func() { d.witnesses.Run(run) })
+	}
 	if d.cfg.Archive.Automatic {
 		background.Go(func() { d.closer.Run(run) })
 	}
@@ -140,6 +143,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	stopStamping()
 	stamped.Wait()
 	d.serving.Store(false)
+	d.cosignLast(drain)
 	cancel()
 	listeners.shutdown(drain)
 	background.Wait()
@@ -158,7 +162,7 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	}
 	d.spoolClose = sp.Close
 	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: d.index, Composer: d.composer,
-		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Logger: d.log,
+		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {
 		return errors.Join(err, sp.Close())

@@ -89,6 +89,7 @@ func (d *daemon) roles() []roleCheck {
 		{"disk", d.diskRole},
 		{"clock", d.clockRole},
 		{"time stamps", d.stampsRole},
+		{"witnesses", d.witnessRole},
 		{"archive", d.archiveRole},
 	}
 	if d.cfg.Log.Engine != config.EngineEmbedded {

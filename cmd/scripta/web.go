@@ -54,9 +54,15 @@ func (d *daemon) openWeb() error {
 			return open, late, requests.Failures.Load()
 		},
 		FreeBytes: d.freeBytes,
+		Witnesses: d.witnessStates,
+		Cosigned:  d.lastCosigned,
 	})
+	published, shown := d.merkle.Handler(), d.merkle.Checkpoint
+	if d.witnesses != nil {
+		published, shown = d.witnesses.Handler(published), d.witnesses.Shown
+	}
 	a, err := api.New(api.Options{Domain: d.cfg.Domain, Provider: d.cfg.Provider, LogKey: strings.TrimSpace(string(vkey)), Register: d.register,
-		Requests: requests, Stamps: d.stamps, Log: d.merkle.Handler(), Auth: d.accounts, Now: d.reading, Roles: d.publicRoles(), Metrics: metrics, Logger: d.log})
+		Requests: requests, Stamps: d.stamps, Log: published, Checkpoint: shown, Auth: d.accounts, Now: d.reading, Roles: d.publicRoles(), Metrics: metrics, Logger: d.log})
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ func (c *Config) Check() error {
 	c.checkClock(wrong)
 	c.checkTSA(wrong)
 	c.checkCluster(wrong)
+	c.checkWitness(wrong)
 	if c.Archive.Dir == "" || !safePath(c.Archive.Dir) {
 		wrong("archive.dir", "not a folder", `write a folder, such as "archive"`)
 	}

@@ -32,6 +32,7 @@ type Config struct {
 	TSA      TSA      `toml:"tsa" doc:"RFC 3161 time stamps over the log's checkpoints"`
 	Log      Log      `toml:"log" doc:"The legal log register. Never change id by hand: it names the history that was published"`
 	Cluster  Cluster  `toml:"cluster" doc:"Where the log's Trillian servers are, if log.engine is not \"embedded\"; see docs/operating.md"`
+	Witness  Witness  `toml:"witness" doc:"Witnesses of the log (c2sp.org/tlog-witness): without one, a disk that was rolled back whole goes unnoticed"`
 	Receipts Receipts `toml:"receipts" doc:"Receipts and envelopes that were issued"`
 	Archive  Archive  `toml:"archive" doc:"Daily closings and their conservation packages"`
 	Calendar Calendar `toml:"calendar" doc:"Italian working days, which due dates are counted in"`
@@ -175,6 +176,7 @@ func Default(domain, provider string, portBase int) Config {
 		},
 		Log:      Log{CheckpointInterval: Duration{Duration: time.Second}, Engine: EngineEmbedded},
 		Cluster:  Cluster{TLS: "on", Lease: Duration{Duration: 15 * time.Second}, Patience: Duration{Duration: 30 * time.Second}},
+		Witness:  Witness{Peers: []string{}, BelowQuorum: BelowQuorumWarn, Patience: Duration{Duration: 5 * time.Minute}},
 		Receipts: Receipts{KeepOriginals: true},
 		Archive:  Archive{Dir: "archive", Automatic: true},
 	}
