@@ -19,6 +19,7 @@ import (
 
 	"scripta/internal/config"
 	"scripta/internal/keys"
+	"scripta/mta/audit"
 	"scripta/register/evidence"
 	"scripta/register/extract"
 )
@@ -34,6 +35,9 @@ type operations interface {
 	ConfirmMonth(ctx context.Context, month keys.Month) error
 	// ChangeAccounts adds or changes accounts, each with its record.
 	ChangeAccounts(ctx context.Context, c accountChange) error
+	// Audit checks the rules of certified e-mail over all records; settled says
+	// that nothing is under way.
+	Audit(ctx context.Context, settled bool) (*audit.Report, error)
 }
 
 // Extract implements operations.
@@ -115,6 +119,7 @@ func (d *daemon) controlHandler() http.Handler {
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		}
 	})
+	m.HandleFunc("POST /audit", d.auditHandler)
 	m.HandleFunc("POST /archive/close", func(w http.ResponseWriter, r *http.Request) {
 		made, err := d.CloseDays(r.Context())
 		if err != nil {

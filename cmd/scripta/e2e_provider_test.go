@@ -278,9 +278,13 @@ func (p *provider) idle(t *testing.T, long time.Duration) {
 	})
 }
 
-// verifyLog recomputes the whole log of a stopped provider.
+// verifyLog recomputes the whole log of a stopped provider, under which nothing
+// is on its way, and audits it.
 func (p *provider) verifyLog(t *testing.T) {
 	t.Helper()
+	if code, out := p.scripta(t, "audit", "--settled"); code != 0 {
+		t.Errorf("audit: %s", out)
+	}
 	if out := p.command(t, "log", "verify"); !strings.HasPrefix(out, "ok: ") {
 		t.Errorf("log verify: %s", out)
 	}

@@ -16,6 +16,7 @@ func commands() []command {
 		{name: "account", about: "add, suspend and close mailboxes, change passwords", sub: accountCommands()},
 		{name: "extract", about: "write an evidence file of a mailbox or a message", run: runExtract},
 		{name: "verify", about: "check an evidence file, offline", run: runVerify},
+		{name: "audit", about: "check the rules of certified e-mail over all records", run: runAudit},
 		{name: "log", about: "check the whole log and register", sub: logCommands()},
 		{name: "clock", about: "confirm the month after the clock jumped", sub: clockCommands()},
 		{name: "archive", about: "close days, list and check their packages", sub: archiveCommands()},
