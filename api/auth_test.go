@@ -171,6 +171,8 @@ func TestHostileRequests(t *testing.T) {
 	for _, q := range []string{"limit=0", "limit=-1", "limit=201", "limit=1e1", "limit=99999999999999999999", "limit=", "limit=1&limit=1", "cursor=", "cursor=AAAA", "cursor=" + strings.Repeat("A", 5000),
 		"cursor=..%2F..%2Fetc", "from=yesterday", "from=2026-13-01T00:00:00Z", "from=2026-11-01T00:00:00+01:00", "from=2026-11-02T00:00:00Z&to=2026-11-01T00:00:00Z", "to=0001-01-01T00:00:00Z",
 		"from=-0001-01-01T00:00:00Z", "counterpart=", "counterpart=a", "counterpart=a%00@b", "counterpart=a%0d%0a@b", "counterpart=" + strings.Repeat("a", 400) + "@b", "counterpart=%ff@b",
+		"subject=", "subject=a+b", "subject=%ff", "subject=" + strings.Repeat("ab+", 400), "subject=ab&subject=cd", "kind=", "kind=Delivered", "kind=extract-asked", "kind=started", "kind=1",
+		"message_id=", "message_id=a%20b", "message_id=%3C%3E", "message_id=" + strings.Repeat("a", 999), "receipt_id=", "receipt_id=%00", "identifier=a@b",
 		"mailbox=bruno@pec.example", "FROM=2026-11-01T00:00:00Z", "%zz=1", "a=%", "x;y=1", "constructor[prototype]=1"} {
 		f.wantProblem(f.do(request{path: "/v1/messages?" + q, mailbox: anna}), 400, "bad-parameter")
 	}

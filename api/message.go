@@ -165,15 +165,3 @@ func state(mailbox string, m *message, events []*register.Found) string {
 	}
 	return way
 }
-
-// concerns says that a counterpart is the other party of a message: the sender of
-// a received one, a recipient of a sent one.
-func concerns(mailbox, counterpart string, r *record.Record) bool {
-	if counterpart == "" {
-		return true
-	}
-	if !strings.EqualFold(r.Sender, mailbox) {
-		return strings.EqualFold(r.Sender, counterpart)
-	}
-	return slices.ContainsFunc(r.Recipients, func(x record.Recipient) bool { return strings.EqualFold(x.Address, counterpart) })
-}

@@ -26,8 +26,8 @@ type messageList struct {
 const maxOpened = 20_000
 
 // listMessages answers GET /v1/messages: the messages of the mailbox with an
-// event in the period, the oldest first. A message stands where its first event
-// of the period does, and only there, so that pages never repeat one.
+// event that matches the query, the oldest first. A message stands where its
+// first event that matches does, and only there, so that pages never repeat one.
 func (a *API) listMessages(c *gin.Context) {
 	q, err := parseMessageQuery(c.Request.URL.RawQuery)
 	if err != nil {
@@ -35,6 +35,11 @@ func (a *API) listMessages(c *gin.Context) {
 		return
 	}
 	l := &lister{a: a, ctx: c.Request.Context(), mailbox: c.GetString(keyMailbox), q: q, seen: map[string]bool{}, budget: maxOpened}
+	l.q.Mailbox = l.mailbox
+	if l.matcher, err = register.NewMatcher(l.q.Query); err != nil {
+		a.failed(c, err)
+		return
+	}
 	if err := l.run(); err != nil {
 		a.failed(c, err)
 		return
@@ -52,8 +57,9 @@ type lister struct {
 	ctx     context.Context
 	mailbox string
 	q       messageQuery
-	seen    map[string]bool // messages that this page has dealt with
-	budget  int             // records that may still be opened
+	matcher *register.Matcher // of q
+	seen    map[string]bool   // messages that this page has dealt with
+	budget  int               // records that may still be opened
 
 	found []*message
 	at    position // the last record that was dealt with
@@ -67,7 +73,7 @@ type lister struct {
 // month is searched apart from those that follow.
 func (l *lister) run() error {
 	l.found = []*message{}
-	parts := []register.Query{{Mailbox: l.mailbox, From: l.q.from, To: l.q.to}}
+	parts := []register.Query{l.q.Query}
 	if after := l.q.after; after != nil {
 		l.at = *after
 		month := keys.Month(after.month)
@@ -111,10 +117,8 @@ func (l *lister) visit(f *register.Found) bool {
 	id := f.Record.MessageID
 	if id != "" && eventOfMessage(f.Record.Kind) && !l.seen[id] {
 		l.seen[id] = true
-		if concerns(l.mailbox, l.q.counterpart, f.Record) {
-			if l.err = l.add(f); l.err != nil {
-				return false
-			}
+		if l.err = l.add(f); l.err != nil {
+			return false
 		}
 	}
 	l.at = placeOf(f)
@@ -130,7 +134,7 @@ func (l *lister) add(f *register.Found) error {
 	l.budget -= len(events)
 	here := placeOf(f)
 	events = slices.DeleteFunc(events, func(e *register.Found) bool { return !eventOfMessage(e.Record.Kind) })
-	if slices.ContainsFunc(events, func(e *register.Found) bool { return placeOf(e).less(here) && l.inPeriod(e) }) {
+	if slices.ContainsFunc(events, func(e *register.Found) bool { return placeOf(e).less(here) && l.matcher.Match(e.Record) }) {
 		return nil
 	}
 	if len(events) == 0 { // more than maxEvents, the first of which are of other kinds
@@ -138,11 +142,6 @@ func (l *lister) add(f *register.Found) error {
 	}
 	l.found = append(l.found, summary(l.mailbox, events))
 	return nil
-}
-
-func (l *lister) inPeriod(e *register.Found) bool {
-	t := e.Record.Time
-	return (l.q.from.IsZero() || !t.Before(l.q.from)) && (l.q.to.IsZero() || t.Before(l.q.to))
 }
 
 // maxEvents bounds what is shown of one message. The pipeline's limits keep

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"scripta/internal/keys"
+	"scripta/register"
 	"scripta/register/record"
 )
 
@@ -100,6 +101,19 @@ func TestListMessages(t *testing.T) {
 		{"before all", anna, url.Values{"to": {"0001-02-03T00:00:00Z"}}, nil},
 		{"after all", anna, url.Values{"from": {"9999-01-01T00:00:00Z"}}, nil},
 		{"another case", "Anna@Pec.Example", nil, want},
+		{"subject", anna, url.Values{"subject": {"OGGÈTTO 10"}}, want[9:10]},
+		{"a part of a word", anna, url.Values{"subject": {"ogget"}}, nil},
+		{"another's subject", carla, url.Values{"subject": {"oggetto 11"}}, nil},
+		{"message id", anna, url.Values{"message_id": {want[4]}}, want[4:5]},
+		{"original id", anna, url.Values{"message_id": {"<orig5@client.example>"}}, want[4:5]},
+		{"another's message", carla, url.Values{"message_id": {want[4]}}, nil},
+		{"a receipt is no message", anna, url.Values{"message_id": {"acc.1@pec.example"}}, nil},
+		{"receipt", anna, url.Values{"receipt_id": {"<acc.1@pec.example>"}}, want[:1]},
+		{"another's receipt", carla, url.Values{"receipt_id": {"acc.2@pec.example"}}, nil},
+		{"kind", anna, url.Values{"kind": {"submitted"}}, []string{want[0], want[2], want[4], want[6], want[8], want[10]}},
+		{"kind of no event", anna, url.Values{"kind": {"bounced"}}, nil},
+		{"all together, a word too many", anna, url.Values{"kind": {"delivered"}, "counterpart": {bruno}, "subject": {"altro oggetto"}, "message_id": {want[3]}, "from": {start.Format(time.RFC3339)}}, nil},
+		{"all together, one letter does not count", anna, url.Values{"kind": {"delivered"}, "counterpart": {bruno}, "subject": {"x oggetto"}, "message_id": {want[3]}, "from": {start.Format(time.RFC3339)}}, want[3:4]},
 		{"recipient only", carla, nil, []string{want[1], want[3], want[5], want[7], want[9], want[11]}},
 		{"nobody", "dario@pec.example", nil, nil},
 	} {
@@ -296,7 +310,8 @@ func TestPosition(t *testing.T) {
 
 func FuzzMessageQuery(f *testing.F) {
 	for _, s := range []string{"", "from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00%2B01:00", "counterpart=A%40b.it&limit=7", "cursor=" + position{24318, 99}.String(),
-		"cursor=AF7-AAAAAAAAAGM=", "limit=007", "limit=1&limit=2", "from=0000-01-01T00:00:00Z", "%zz", "a;b", "counterpart=%00@", "to=+1"} {
+		"cursor=AF7-AAAAAAAAAGM=", "limit=007", "limit=1&limit=2", "from=0000-01-01T00:00:00Z", "%zz", "a;b", "counterpart=%00@", "to=+1",
+		"subject=perch%C3%A9+no&kind=delivered&message_id=%3Ca@b%3E&receipt_id=c@d", "subject=%ff%fe", "kind=Delivered"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
@@ -307,11 +322,15 @@ func FuzzMessageQuery(f *testing.F) {
 			}
 			return
 		}
-		if q.limit < 1 || q.limit > maxLimit || len(q.counterpart) > maxAddress || strings.ContainsAny(q.counterpart, "\x00\r\n ") {
+		if q.limit < 1 || q.limit > maxLimit || len(q.Counterpart) > maxAddress || strings.ContainsAny(q.Counterpart, "\x00\r\n ") {
 			t.Fatalf("%+v", q)
 		}
-		if !q.from.IsZero() && !q.to.IsZero() && !q.from.Before(q.to) {
+		if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
 			t.Fatalf("%+v", q)
+		}
+		q.Mailbox = "anna@pec.example"
+		if _, err := register.NewMatcher(q.Query); err != nil {
+			t.Fatalf("%+v: %v", q, err)
 		}
 		if q.after != nil {
 			if again, err := parsePosition(q.after.String()); err != nil || again != *q.after {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"scripta/register/record"
 )
 
 // description is the parsed openapi.yaml.
@@ -76,6 +78,28 @@ func TestProblemsAreDescribed(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(have, want) {
 		t.Errorf("problems  %q\ndescribed %q", have, want)
+	}
+}
+
+// Every kind that a list can be asked for is described, and no other.
+func TestKindsAreDescribed(t *testing.T) {
+	t.Parallel()
+	var have, want []string
+	for k := record.Kind(0); k < 0x100; k++ {
+		if k.Known() && eventOfMessage(k) {
+			have = append(have, k.String())
+		}
+	}
+	list := described(t)["paths"].(map[string]any)["/v1/messages"].(map[string]any)["get"].(map[string]any)
+	for _, p := range list["parameters"].([]any) {
+		if p := p.(map[string]any); p["name"] == "kind" {
+			for _, v := range p["schema"].(map[string]any)["enum"].([]any) {
+				want = append(want, v.(string))
+			}
+		}
+	}
+	if !slices.Equal(have, want) {
+		t.Errorf("kinds     %q\ndescribed %q", have, want)
 	}
 }
 

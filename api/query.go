@@ -13,6 +13,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
+
+	"scripta/register"
+	"scripta/register/index"
+	"scripta/register/record"
 )
 
 const (
@@ -20,14 +24,14 @@ const (
 	maxLimit     = 200
 	maxAddress   = 320 // bytes
 	maxMessageID = 998 // bytes, a line of RFC 5322
+	maxWords     = 998 // bytes
 )
 
 // messageQuery is what GET /v1/messages is asked.
 type messageQuery struct {
-	from, to    time.Time // zero: no bound
-	counterpart string    // lower case; empty: any
-	limit       int
-	after       *position // nil: from the start
+	register.Query // without the mailbox
+	limit          int
+	after          *position // nil: from the start
 }
 
 // errParameter says which parameter is not valid, and why, for the client.
@@ -49,11 +53,19 @@ func parseMessageQuery(raw string) (q messageQuery, err error) {
 		}
 		switch name {
 		case "from":
-			q.from, err = parseTime(name, v[0])
+			q.From, err = parseTime(name, v[0])
 		case "to":
-			q.to, err = parseTime(name, v[0])
+			q.To, err = parseTime(name, v[0])
 		case "counterpart":
-			q.counterpart, err = parseAddress(name, v[0])
+			q.Counterpart, err = parseAddress(name, v[0])
+		case "subject":
+			q.Subject, err = parseWords(name, v[0])
+		case "kind":
+			q.Kinds, err = parseKind(name, v[0])
+		case "message_id":
+			q.MessageID, err = parseMessageID(name, v[0])
+		case "receipt_id":
+			q.Generated, err = parseMessageID(name, v[0])
 		case "limit":
 			if q.limit, err = strconv.Atoi(v[0]); err != nil || q.limit < 1 || q.limit > maxLimit || strconv.Itoa(q.limit) != v[0] {
 				err = badParameter(name, fmt.Sprintf("it must be a number from 1 to %d", maxLimit))
@@ -70,7 +82,7 @@ func parseMessageQuery(raw string) (q messageQuery, err error) {
 			return q, err
 		}
 	}
-	if !q.from.IsZero() && !q.to.IsZero() && !q.from.Before(q.to) {
+	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
 		return q, badParameter("to", "it must be later than from")
 	}
 	return q, nil
@@ -90,6 +102,23 @@ func parseAddress(name, s string) (string, error) {
 		return "", badParameter(name, "it must be a full address")
 	}
 	return strings.ToLower(s), nil
+}
+
+// parseWords reads words that are sought in subjects.
+func parseWords(name, s string) (string, error) {
+	if len(s) > maxWords || !utf8.ValidString(s) || len(index.Words(s)) == 0 {
+		return "", badParameter(name, "it must be words, one of which has two letters or digits")
+	}
+	return s, nil
+}
+
+// parseKind reads the kind of an event of a message.
+func parseKind(name, s string) ([]record.Kind, error) {
+	k, ok := record.KindNamed(s)
+	if !ok || !eventOfMessage(k) {
+		return nil, badParameter(name, "there is no such kind of event of a message")
+	}
+	return []record.Kind{k}, nil
 }
 
 // parseMessageID reads a message identifier, with or without angle brackets.

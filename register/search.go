@@ -21,12 +21,13 @@ type Found struct {
 	Record *record.Record
 }
 
-// Query says which records are sought: those that match all of it. Mailbox,
-// Identifier or Generated must be set; Counterpart, Kinds and Subject go with a
+// Query says which records are sought: those that match all of it. Mailbox or an
+// identifier must be set; Counterpart, Kinds and Subject go with a
 // mailbox only, as it sees them.
 type Query struct {
 	Mailbox     string        // full address; only records about it
 	Identifier  string        // a message identifier, PEC or original, or one that the event generated, with or without < >
+	MessageID   string        // a message identifier, PEC or original, with or without < >
 	Generated   string        // identifier of a message that the event generated, such as a receipt's, with or without < >
 	Counterpart string        // full address of another party of the event, [record.Record.Counterparts]
 	Kinds       []record.Kind // any of them
@@ -59,10 +60,12 @@ type Matcher struct {
 // [ErrNoWord].
 func NewMatcher(q Query) (*Matcher, error) {
 	q.Mailbox, q.Counterpart = strings.ToLower(q.Mailbox), strings.ToLower(q.Counterpart)
-	q.Identifier, q.Generated = strings.Trim(q.Identifier, "<>"), strings.Trim(q.Generated, "<>")
+	for _, id := range []*string{&q.Identifier, &q.MessageID, &q.Generated} {
+		*id = strings.Trim(*id, "<>")
+	}
 	m := &Matcher{q, index.Words(q.Subject)}
 	switch {
-	case q.Mailbox == "" && q.Identifier == "" && q.Generated == "":
+	case q.Mailbox == "" && q.Identifier == "" && q.MessageID == "" && q.Generated == "":
 		return nil, ErrNoQuery
 	case q.Mailbox == "" && (q.Counterpart != "" || len(q.Kinds) > 0 || q.Subject != ""):
 		return nil, ErrNoMailbox
@@ -79,6 +82,7 @@ func (m *Matcher) Match(rec *record.Record) bool {
 	case !q.From.IsZero() && t.Before(q.From), !q.To.IsZero() && !t.Before(q.To),
 		q.Mailbox != "" && !slices.Contains(rec.Mailboxes(), q.Mailbox),
 		q.Identifier != "" && !slices.Contains(rec.Identifiers(), q.Identifier),
+		q.MessageID != "" && q.MessageID != strings.Trim(rec.MessageID, "<>") && q.MessageID != strings.Trim(rec.OriginalID, "<>"),
 		q.Generated != "" && !slices.ContainsFunc(rec.Generated, func(g string) bool { return strings.Trim(g, "<>") == q.Generated }),
 		q.Counterpart != "" && !slices.Contains(rec.Counterparts(q.Mailbox), q.Counterpart),
 		len(q.Kinds) > 0 && !slices.Contains(q.Kinds, rec.Kind):
@@ -112,7 +116,7 @@ func (m *Matcher) tokens(k *index.Key) []index.Token {
 	if q.Mailbox != "" && len(ts) == 0 {
 		ts = append(ts, k.Mailbox(q.Mailbox))
 	}
-	for _, id := range []string{q.Identifier, q.Generated} {
+	for _, id := range []string{q.Identifier, q.MessageID, q.Generated} {
 		if id != "" {
 			ts = append(ts, k.Identifier(id))
 		}

@@ -15,9 +15,11 @@ import (
 	"scripta/mta/mailbox"
 	"scripta/register/calendar"
 	"scripta/register/evidence"
+	"scripta/register/index"
+	"scripta/register/record"
 )
 
-const extractUsage = `usage: scripta extract --dir DIR [--mailbox ADDRESS] [--message-id ID] [--from TIME] [--to TIME] --out FILE
+const extractUsage = `usage: scripta extract --dir DIR [--mailbox ADDRESS] [--message-id ID] [--receipt-id ID] [filters] --out FILE
 
 Writes an evidence file: the matching events of the register with the proofs
 that they are in it, time stamps, and the messages that were issued. Check it
@@ -25,7 +27,9 @@ with: scripta verify FILE --trust DIR/public
 
 With --mailbox, events about that mailbox, as its holder may see them; with
 --message-id, all events about that message; with both, what that mailbox's
-holder may see about that message. Without --from, the last 36 months.
+holder may see about that message. --receipt-id finds the event that generated
+a receipt. The filters --counterpart, --subject and --kind go with --mailbox;
+events must pass all of them. Without --from, the last 36 months.
 TIME is a day (2026-11-23, in Rome) or RFC 3339 (2026-11-23T10:00:00+01:00).
 
 `
@@ -36,14 +40,24 @@ func runExtract(args []string, stdout, stderr io.Writer) int {
 	var q evidence.Query
 	f.StringVar(&q.Mailbox, "mailbox", "", "events about the mailbox `ADDRESS`")
 	f.StringVar(&q.MessageID, "message-id", "", "events about the message with the identifier `ID`, PEC or original")
+	f.StringVar(&q.ReceiptID, "receipt-id", "", "the event that generated the receipt with the Message-ID `ID`")
+	f.StringVar(&q.Counterpart, "counterpart", "", "events with `ADDRESS`: the sender, or of what the mailbox sent a recipient")
+	f.StringVar(&q.Subject, "subject", "", "events of messages with all these `WORDS` in the subject, in any case, with or without accents")
+	f.Func("kind", "events of the kind `NAME`, such as delivered or acceptance-issued; may be repeated", func(s string) error {
+		if _, ok := record.KindNamed(s); !ok {
+			return errors.New("there is no such kind")
+		}
+		q.Kinds = append(q.Kinds, s)
+		return nil
+	})
 	f.Func("from", "events from `TIME` on", timeFlag(&q.From, 0))
 	f.Func("to", "events before `TIME`; a day is included", timeFlag(&q.To, 1))
 	out := f.String("out", "", "`FILE` to write; it must not exist")
 	if code, ok := f.parse(args, dir); !ok {
 		return code
 	}
-	if *out == "" || (q.Mailbox == "" && q.MessageID == "") {
-		return f.wrong("--out is needed, and --mailbox or --message-id")
+	if *out == "" || (q.Mailbox == "" && q.MessageID == "" && q.ReceiptID == "") {
+		return f.wrong("--out is needed, and --mailbox, --message-id or --receipt-id")
 	}
 	if err := checkQuery(q, time.Now()); err != nil {
 		return f.wrong("%v", err)
@@ -70,7 +84,18 @@ func checkQuery(q evidence.Query, now time.Time) error {
 			return fmt.Errorf("--mailbox: %w", err)
 		}
 	}
+	if q.Counterpart != "" {
+		if _, err := mailbox.Normalize(q.Counterpart); err != nil {
+			return fmt.Errorf("--counterpart: %w", err)
+		}
+	}
 	switch {
+	case q.Mailbox == "" && (q.Counterpart != "" || q.Subject != "" || len(q.Kinds) > 0):
+		return errors.New("--counterpart, --subject and --kind need --mailbox")
+	case q.Subject != "" && len(index.Words(q.Subject)) == 0:
+		return fmt.Errorf("--subject: %q has no word of two letters or digits", q.Subject)
+	case strings.ContainsAny(q.ReceiptID, " \t\r\n"):
+		return fmt.Errorf("--receipt-id: %q is not one identifier", q.ReceiptID)
 	case strings.ContainsAny(q.MessageID, " \t\r\n"):
 		return fmt.Errorf("--message-id: %q is not one identifier", q.MessageID)
 	case q.From != nil && q.From.After(now):

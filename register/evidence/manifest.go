@@ -10,10 +10,14 @@ const manifestFormat = "scripta/evidence/v1"
 
 // Query is what an evidence file answers.
 type Query struct {
-	Mailbox   string     `json:"mailbox,omitempty"`
-	MessageID string     `json:"message_id,omitempty"`
-	From      *time.Time `json:"from,omitempty"`
-	To        *time.Time `json:"to,omitempty"`
+	Mailbox     string     `json:"mailbox,omitempty"`
+	MessageID   string     `json:"message_id,omitempty"`
+	ReceiptID   string     `json:"receipt_id,omitempty"`
+	Counterpart string     `json:"counterpart,omitempty"`
+	Subject     string     `json:"subject,omitempty"`
+	Kinds       []string   `json:"kinds,omitempty"` // names of kinds, any of them
+	From        *time.Time `json:"from,omitempty"`
+	To          *time.Time `json:"to,omitempty"`
 }
 
 // manifest is manifest.json.

@@ -90,7 +90,14 @@ func (x *Extractor) Write(ctx context.Context, w io.Writer, q evidence.Query, no
 }
 
 func (x *Extractor) find(ctx context.Context, q evidence.Query, now time.Time) ([]*register.Found, error) {
-	query := register.Query{Mailbox: q.Mailbox, Identifier: q.MessageID}
+	query := register.Query{Mailbox: q.Mailbox, Identifier: q.MessageID, Generated: q.ReceiptID, Counterpart: q.Counterpart, Subject: q.Subject}
+	for _, name := range q.Kinds {
+		k, ok := record.KindNamed(name)
+		if !ok {
+			return nil, fmt.Errorf("there is no kind of event %.40q", name)
+		}
+		query.Kinds = append(query.Kinds, k)
+	}
 	if q.From != nil {
 		query.From = *q.From
 	}

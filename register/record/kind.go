@@ -108,6 +108,16 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind-%04x", uint16(k))
 }
 
+// KindNamed returns the kind of this name, as [Kind.String] writes it.
+func KindNamed(name string) (k Kind, ok bool) {
+	for k, n := range kindNames {
+		if n == name {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
 // Issued reports whether the record's digest is that of a message that the
 // provider itself made, and whose bytes it therefore keeps.
 func (k Kind) Issued() bool {
