@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"scripta/internal/keys"
 	"scripta/merkle"
@@ -55,7 +56,7 @@ func (r *Register) catchUp(ctx context.Context, progress func(done, total uint64
 	if next > size {
 		return fmt.Errorf("the index knows %d records and the log has %d: the log was rolled back; see docs/operating.md", next, size)
 	}
-	for next < size {
+	for told := time.Now(); next < size; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -70,6 +71,9 @@ func (r *Register) catchUp(ctx context.Context, progress func(done, total uint64
 		next = end
 		if progress != nil {
 			progress(next, size)
+		} else if time.Since(told) > 10*time.Second {
+			told = time.Now()
+			r.logger.Info("the index is being made from the log", "records", next, "of", size)
 		}
 	}
 	r.indexed = next

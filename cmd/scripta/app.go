@@ -98,7 +98,12 @@ func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (*app, error
 }
 
 // open opens everything, or nothing.
-func (a *app) open(ctx context.Context) (err error) {
+func (a *app) open(ctx context.Context) error {
+	return a.openSteps(ctx, a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openMail, a.openWitnesses, a.openStamps, a.openArchive)
+}
+
+// openSteps takes the folder's lock and takes all steps, or none.
+func (a *app) openSteps(ctx context.Context, steps ...func(context.Context) error) (err error) {
 	if a.cfg, err = loadFolder(a.dir); err != nil {
 		return err
 	}
@@ -114,7 +119,7 @@ func (a *app) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.onClose(func() error { unlock(); return nil })
-	for _, step := range []func(context.Context) error{a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openMail, a.openWitnesses, a.openStamps, a.openArchive} {
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -243,34 +248,39 @@ func (a *app) event(ctx context.Context, rec *record.Record) error {
 }
 
 func (a *app) openRegister(ctx context.Context) error {
-	if err := a.roomForDatabases(); err != nil {
-		return err
-	}
-	signer, verifier, err := a.logKeys()
+	o, err := a.openLog(ctx)
 	if err != nil {
 		return err
 	}
-	cluster, err := a.cluster()
-	if err != nil {
-		return err
-	}
-	a.merkle, err = merkle.Open(ctx, merkle.Options{Dir: a.dir.Log(), Origin: a.cfg.Origin(), Signer: signer, Verifier: verifier,
-		Logger: a.log, MinFree: uint64(a.cfg.Mail.MinFreeBytes) / 2, Cluster: cluster})
-	if err != nil {
-		return err
-	}
-	a.onCloseDatabase("log", a.merkle.Close)
-	samples, err := a.samples()
-	if err != nil {
-		return err
-	}
-	a.register, err = register.Open(ctx, register.Options{Dir: a.dir.Receipts(), FS: durable.OS, Origin: a.cfg.Origin(), Log: a.merkle,
-		Months: a.months, Samples: samples, Logger: a.log})
-	if err != nil {
+	if a.register, err = register.Open(ctx, o); err != nil {
 		return err
 	}
 	a.onCloseDatabase("register", a.register.Close)
 	return a.recordAdoption(ctx)
+}
+
+// openLog opens the log and says how to open the register over it.
+func (a *app) openLog(ctx context.Context) (o register.Options, err error) {
+	if err := a.roomForDatabases(); err != nil {
+		return o, err
+	}
+	signer, verifier, err := a.logKeys()
+	if err != nil {
+		return o, err
+	}
+	cluster, err := a.cluster()
+	if err != nil {
+		return o, err
+	}
+	a.merkle, err = merkle.Open(ctx, merkle.Options{Dir: a.dir.Log(), Origin: a.cfg.Origin(), Signer: signer, Verifier: verifier,
+		Logger: a.log, MinFree: uint64(a.cfg.Mail.MinFreeBytes) / 2, Cluster: cluster})
+	if err != nil {
+		return o, err
+	}
+	a.onCloseDatabase("log", a.merkle.Close)
+	samples, err := a.samples()
+	return register.Options{Dir: a.dir.Receipts(), FS: durable.OS, Origin: a.cfg.Origin(), Log: a.merkle,
+		Months: a.months, Samples: samples, Logger: a.log}, err
 }
 
 func (a *app) logKeys() (note.Signer, note.Verifier, error) {

@@ -47,6 +47,21 @@ func TestWalkthrough(t *testing.T) {
 			t.Errorf("%d records about one message", n)
 		}
 	})
+	t.Run("extract by filters", func(t *testing.T) {
+		e := p.extract(t, "--mailbox", address("lucia"), "--counterpart", address("mario"), "--kind", "delivered", "--message-id", "<curl@mario.example>")
+		if n := len(e.records); n != 1 {
+			t.Errorf("%d records tell of the delivery", n)
+		}
+		if code, out := p.scripta(t, "extract", "--kind", "delivered", "--message-id", "x@y", "--out", "none.zip"); code != 2 || !strings.Contains(out, "need --mailbox") {
+			t.Errorf("a kind without a mailbox: exit %d, %s", code, out)
+		}
+	})
+	t.Run("reindex", func(t *testing.T) {
+		if out := p.command(t, "register", "reindex"); !strings.Contains(out, "the index has all") {
+			t.Errorf("reindex: %s", out)
+		}
+		p.checkEvidence(t, "--mailbox", address("mario"))
+	})
 	t.Run("extract of no mailbox", func(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "none.zip")
 		if code, text := p.scripta(t, "extract", "--mailbox", address("nessuno"), "--out", out); code != 1 || !strings.Contains(text, "there is no mailbox "+address("nessuno")) {

@@ -18,6 +18,7 @@ func commands() []command {
 		{name: "verify", about: "check an evidence file, offline", run: runVerify},
 		{name: "audit", about: "check the rules of certified e-mail over all records", run: runAudit},
 		{name: "log", about: "check the whole log and register", sub: logCommands()},
+		{name: "register", about: "make the register's index anew", sub: registerCommands()},
 		{name: "clock", about: "confirm the month after the clock jumped", sub: clockCommands()},
 		{name: "archive", about: "close days, list and check their packages", sub: archiveCommands()},
 		{name: "witness", about: "cosign other providers' logs", sub: witnessCommands()},

@@ -215,6 +215,17 @@ func TestHolderSeesHisOwn(t *testing.T) {
 	if n != 2 || !bytes.Contains(file, []byte("192.0.2.7")) {
 		t.Errorf("the actor sees %d records", n)
 	}
+	mario := evidence.Query{Mailbox: "mario@pec.example", Counterpart: "Lucia@pec.example", Kinds: []string{"submitted", "acceptance-issued"}, MessageID: "<m@pec.example>"}
+	if _, r, n = h.extract(mario); n != 1 || !r.OK() || r.Query.Counterpart != mario.Counterpart {
+		t.Errorf("filters: %d records: %v", n, failed(r))
+	}
+	mario.Kinds = []string{"delivered"}
+	if _, err := h.extractor.Write(t.Context(), new(bytes.Buffer), mario, h.now); !errors.Is(err, ErrNothing) {
+		t.Errorf("filters that nothing passes: %v", err)
+	}
+	if _, err := h.extractor.Write(t.Context(), new(bytes.Buffer), evidence.Query{Mailbox: "mario@pec.example", Kinds: []string{"no such kind"}}, h.now); err == nil || !strings.Contains(err.Error(), "no such kind") {
+		t.Errorf("an unknown kind: %v", err)
+	}
 	if _, err := h.extractor.Write(t.Context(), new(bytes.Buffer), evidence.Query{Mailbox: "nessuno@pec.example"}, h.now); !errors.Is(err, ErrNothing) {
 		t.Errorf("nobody: %v", err)
 	}
