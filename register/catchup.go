@@ -19,11 +19,7 @@ import (
 func indexEntry(at uint64, month uint16, k *index.Key, rec *record.Record) index.Entry {
 	e := index.Entry{Index: at, Month: month, Time: rec.Time}
 	boxes, ids := rec.Mailboxes(), rec.Identifiers()
-	var words []string
-	if len(boxes) > 0 {
-		words = index.Words(rec.Subject)
-	}
-	e.Tokens = make([]index.Token, 0, len(ids)+len(boxes)*(4+len(words)))
+	e.Tokens = make([]index.Token, 0, len(ids)+len(boxes)*12)
 	for _, id := range ids {
 		e.Tokens = append(e.Tokens, k.Identifier(id))
 	}
@@ -32,9 +28,7 @@ func indexEntry(at uint64, month uint16, k *index.Key, rec *record.Record) index
 		for _, c := range rec.Counterparts(m) {
 			e.Tokens = append(e.Tokens, k.Counterpart(m, c))
 		}
-		for _, w := range words {
-			e.Tokens = append(e.Tokens, k.Word(m, w))
-		}
+		e.Tokens = append(e.Tokens, k.Words(m, rec.Subject)...)
 	}
 	return e
 }

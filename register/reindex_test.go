@@ -178,7 +178,7 @@ func TestReindexCrash(t *testing.T) {
 	live(f, 120)
 	want := content(t, f.index)
 	f.close()
-	for n := 1; ; n += 3 {
+	for n := 1; ; n += 5 {
 		f.openLog()
 		fsys, err := faultfs.New(filepath.Join(f.dir, "register"), faultfs.CrashAt(n))
 		if err != nil {
@@ -248,7 +248,7 @@ func TestDamagedIndex(t *testing.T) {
 		t.Fatal(files, err)
 	}
 	r := rand.New(rand.NewPCG(5, 6))
-	for i := range 40 {
+	for i := range 25 {
 		name := files[i%len(files)]
 		b, err := os.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) { // made again under another name

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -263,6 +264,19 @@ func TestTokens(t *testing.T) {
 	}
 	if k.Mailbox("mario@pec.example") != k.Mailbox("mario@pec.example") {
 		t.Error("a token changes")
+	}
+	for i := range 2 * maxRecent { // remembered, forgotten, or too long to be remembered
+		subject := fmt.Sprint("Prova ", i/2)
+		if i%1000 == 0 {
+			subject += strings.Repeat(" lunga", maxRecentSubject)
+		}
+		want := []Token{}
+		for _, w := range Words(subject) {
+			want = append(want, k.Word("mario@pec.example", w))
+		}
+		if got := k.Words("mario@pec.example", subject); !slices.Equal(got, want) {
+			t.Fatalf("%.40q: %v, want %v", subject, got, want)
+		}
 	}
 }
 

@@ -22,7 +22,19 @@ const (
 
 // Key makes tokens under K_index of a month. Its methods may be called
 // concurrently.
-type Key struct{ states sync.Pool }
+type Key struct {
+	states sync.Pool
+
+	mu     sync.RWMutex // guards recent
+	recent map[[2]string][]Token
+}
+
+// A message's records have one subject: the tokens of the last so many subjects,
+// by mailbox, are remembered, of those that are not longer.
+const (
+	maxRecent        = 2048
+	maxRecentSubject = 512 // bytes
+)
 
 // hashing is an HMAC under the key, and where its sum goes.
 type hashing struct {
@@ -33,7 +45,7 @@ type hashing struct {
 
 // NewKey prepares a key.
 func NewKey(key [32]byte) *Key {
-	k := &Key{}
+	k := &Key{recent: map[[2]string][]Token{}}
 	k.states.New = func() any { return &hashing{mac: hmac.New(sha256.New, key[:])} }
 	return k
 }
@@ -69,3 +81,27 @@ func (k *Key) Kind(mailbox string, kind uint16) Token {
 // Word returns the token of a mailbox's events with a word, as [Words] gives it,
 // in the subject.
 func (k *Key) Word(mailbox, word string) Token { return k.token(ofWord, mailbox, word) }
+
+// Words returns the tokens of all words of a subject. They are not the caller's
+// to change.
+func (k *Key) Words(mailbox, subject string) []Token {
+	at := [2]string{mailbox, subject}
+	k.mu.RLock()
+	tokens, ok := k.recent[at]
+	k.mu.RUnlock()
+	if ok {
+		return tokens
+	}
+	for _, w := range Words(subject) {
+		tokens = append(tokens, k.Word(mailbox, w))
+	}
+	if len(subject) <= maxRecentSubject {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if len(k.recent) >= maxRecent {
+			clear(k.recent)
+		}
+		k.recent[at] = tokens
+	}
+	return tokens
+}
