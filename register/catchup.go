@@ -193,6 +193,14 @@ func (r *Register) VerifyIndex(ctx context.Context) (report IndexReport, err err
 	return report, nil
 }
 
+// IndexHealth returns why searches cannot be answered, or the index cannot be
+// written; nil when all is well. It also tells how many records are in the index.
+func (r *Register) IndexHealth() (records uint64, err error) { return r.index.Next(), r.index.Health() }
+
+// CheckIndex reads the index whole and compares its checksums. Appends and
+// searches go on meanwhile.
+func (r *Register) CheckIndex(ctx context.Context) error { return r.index.Check(ctx) }
+
 // digest tells sets of postings apart, in whatever order they come. It is for
 // accidents, not against somebody who wants to deceive.
 type digest struct{ n, a, b uint64 }

@@ -36,6 +36,7 @@ func (a *app) auditOptions() audit.Options {
 			{Name: "packages", Run: a.auditPackages},
 			{Name: "extracts", Run: a.auditExtracts},
 			{Name: "keys", Run: a.auditKeys},
+			{Name: "index files", Run: a.auditIndexFiles},
 		},
 	}
 }
@@ -149,6 +150,14 @@ func (a *app) auditPackages(ctx context.Context, wrong func(place, text string))
 		}
 	}
 	return nil
+}
+
+// auditIndexFiles reads the index whole.
+func (a *app) auditIndexFiles(ctx context.Context, wrong func(place, text string)) error {
+	if err := a.register.CheckIndex(ctx); err != nil && ctx.Err() == nil {
+		wrong(filepath.Join(a.dir.Receipts(), "index"), err.Error())
+	}
+	return ctx.Err()
 }
 
 // auditIndex compares the index with what the records give, while nobody appends.

@@ -76,6 +76,10 @@ func (d *daemon) roles() []roleCheck {
 		{"register", func() (string, error) {
 			return fmt.Sprintf("%d records", d.merkle.Size()), d.register.Ready(time.Now())
 		}},
+		{"index", func() (string, error) {
+			n, err := d.register.IndexHealth()
+			return fmt.Sprintf("%d records can be found", n), err
+		}},
 		{"checkpoint", func() (string, error) {
 			cp := d.merkle.Checkpoint()
 			if cp == nil {

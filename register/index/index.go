@@ -2,6 +2,7 @@ package index
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,6 +48,7 @@ type DB struct {
 	mark   Location
 	full   error // the last try to write met a full disk
 	broken error // the last try to write failed otherwise: nothing is added any more
+	damage error // the first damage that a search met
 
 	write, tidy chan struct{} // to the goroutines that write runs and merge them
 	stop        chan struct{}
@@ -386,12 +388,37 @@ func (d *DB) snapshot(q Query) (runs []*run, lists [][][]uint64, times [][]span)
 // opening begins anew.
 func (d *DB) noted(err error) error {
 	if errors.Is(err, ErrDamaged) {
+		d.mu.Lock()
+		if d.damage == nil {
+			d.damage = err
+		}
+		d.mu.Unlock()
 		d.log.Error("a search met damage in the index", "err", err)
 		if werr := durable.WriteFile(d.fsys, filepath.Join(d.dir, damagedName), []byte(err.Error()+"\n"), 0o600); werr != nil {
 			d.log.Error("couldn't leave a note of it", "err", werr)
 		}
 	}
 	return err
+}
+
+// Health returns the damage that some search met, or why nothing can be written;
+// nil when all is well.
+func (d *DB) Health() error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return cmp.Or(d.damage, d.broken, d.full)
+}
+
+// Check reads every file whole and compares its checksums. Searches and additions
+// go on meanwhile.
+func (d *DB) Check(ctx context.Context) error {
+	n := 0
+	return d.All(func(uint16, Token, uint64) error {
+		if n++; n%1024 == 0 {
+			return ctx.Err()
+		}
+		return nil
+	})
 }
 
 // Months lists the months of which there is something, the service's (0) not.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"sync/atomic"
+	"syscall"
 
 	"scripta/internal/durable"
 )
@@ -155,6 +156,8 @@ func readAt(f durable.File, b []byte, off int64) error {
 	_, err := f.ReadAt(b, off)
 	if errors.Is(err, io.EOF) {
 		return damaged("%s is cut short", f.Name())
+	} else if errors.Is(err, syscall.EIO) { // a bad sector keeps nobody from starting
+		return damaged("%s cannot be read: %v", f.Name(), err)
 	} else if err != nil {
 		return fmt.Errorf("couldn't read the index: %w", err)
 	}
