@@ -247,7 +247,7 @@ func (c *Closer) conclude(ctx context.Context, p, before *Package) error {
 // verify checks a package as anybody can, and that its records open.
 func (c *Closer) verify(p, before *Package) error {
 	r := Verify(p.Dir, c.o.Trust, before)
-	r.Checks = append(r.Checks, VerifyRecords(p, c.o.Register))
+	r.Add(VerifyRecords(p, c.o.Register))
 	if r.OK() {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/bits"
 	"os"
 	"path/filepath"
@@ -57,7 +58,7 @@ type verifier struct {
 }
 
 func (v *verifier) add(name, detail string, err error) {
-	v.report.Checks = append(v.report.Checks, evidence.Check{Name: name, Detail: detail, Err: err})
+	v.report.Add(evidence.Check{Name: name, Detail: detail, Err: err})
 }
 
 func (v *verifier) run(previous *Package) {
@@ -83,7 +84,7 @@ func (v *verifier) run(previous *Package) {
 
 // readFolder lists the folder and hashes its files.
 func (v *verifier) readFolder() error {
-	var bad error
+	var bad evidence.Faults
 	err := filepath.WalkDir(v.dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -96,19 +97,19 @@ func (v *verifier) readFolder() error {
 		case e.Type().IsRegular():
 			sum, err := sumFile(path)
 			if err != nil {
-				bad = errors.Join(bad, fmt.Errorf("couldn't read %q: %w", name, err))
+				bad.Add(fmt.Errorf("couldn't read %q: %w", name, err))
 			}
 			sum.Name = filepath.ToSlash(name)
 			v.files[sum.Name] = sum
 		case !e.IsDir():
-			bad = errors.Join(bad, fmt.Errorf("%q is neither file nor folder", name))
+			bad.Add(fmt.Errorf("%q is neither file nor folder", name))
 		case name != "." && name != dirStamps && name != dirCertificates:
-			bad = errors.Join(bad, fmt.Errorf("the folder %q does not belong here", name))
+			bad.Add(fmt.Errorf("the folder %q does not belong here", name))
 			return fs.SkipDir
 		}
 		return nil
 	})
-	return errors.Join(err, bad)
+	return errors.Join(err, bad.Err())
 }
 
 func sumFile(path string) (sum FileSum, err error) {
@@ -143,15 +144,16 @@ func (v *verifier) checkSums() error {
 		lines[string(line)] = true
 		n++
 	}
+	var bad evidence.Faults
 	if n != len(v.files)-1 {
-		err = fmt.Errorf("%d lines for %d files", n, len(v.files)-1)
+		bad.Add(fmt.Errorf("%d lines for %d files", n, len(v.files)-1))
 	}
-	for name, f := range v.files {
-		if name != nameSums && !lines[string(sums([]FileSum{f}))] {
-			err = errors.Join(err, fmt.Errorf("%.80q has another SHA-256, or no line", name))
+	for _, name := range slices.Sorted(maps.Keys(v.files)) {
+		if name != nameSums && !lines[string(sums([]FileSum{v.files[name]}))] {
+			bad.Add(fmt.Errorf("%.80q has another SHA-256, or no line", name))
 		}
 	}
-	return err
+	return bad.Err()
 }
 
 func (v *verifier) checkSignature(index []byte) {
@@ -191,11 +193,11 @@ func (v *verifier) checkFiles() {
 		}
 	}
 	slices.Sort(extra)
-	var err error
-	if len(extra) > 0 {
-		err = fmt.Errorf("the index does not list %.200q", extra)
+	var bad evidence.Faults
+	for _, name := range extra {
+		bad.Add(fmt.Errorf("the index does not list %.200q", name))
 	}
-	v.add("no other files", "", err)
+	v.add("no other files", "", bad.Err())
 }
 
 // checkLeaves recomputes the roots: from the frontier at the interval's begin,
@@ -327,7 +329,7 @@ func (v *verifier) checkStamps() {
 		}
 		v.add(fmt.Sprintf("time stamp %d", size), detail, err)
 		if newest := v.x.Records.Newest; err == nil && size >= v.x.EndSize && newest != nil && newest.After(tok.Time.Add(tolerate)) {
-			v.report.Checks = append(v.report.Checks, evidence.Check{Name: "time", Warning: true,
+			v.report.Add(evidence.Check{Name: "time", Warning: true,
 				Err: fmt.Errorf("the newest record says %s, later than the stamp over it", newest.Format(time.RFC3339))})
 		}
 	}
@@ -383,7 +385,7 @@ func (v *verifier) checkPrevious(p *Package) {
 	default:
 		c.Detail = p.Name()
 	}
-	v.report.Checks = append(v.report.Checks, c)
+	v.report.Add(c)
 }
 
 // Verified is the outcome for one package of a folder.
@@ -407,7 +409,7 @@ func VerifyAll(dir string, trust evidence.Trust) ([]Verified, error) {
 		path := filepath.Join(dir, i.String())
 		r := Verify(path, trust, before)
 		if before, err = load(path); err != nil {
-			r.Checks = append(r.Checks, evidence.Check{Name: "name", Err: err})
+			r.Add(evidence.Check{Name: "name", Err: err})
 		}
 		all = append(all, Verified{i.String(), r})
 	}
@@ -420,7 +422,7 @@ func VerifyAll(dir string, trust evidence.Trust) ([]Verified, error) {
 			by = all[n].Name
 		case by != "":
 			r.Pending = false
-			r.Checks = append(r.Checks, evidence.Check{Name: "time stamp", Detail: "that of " + by})
+			r.Add(evidence.Check{Name: "time stamp", Detail: "that of " + by})
 		}
 	}
 	return all, nil

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -50,48 +51,6 @@ func CheckSigner(s *cms.Signature, origin string) error {
 		return fmt.Errorf("signed by %q, not by the provider of the log, %s", signers, want)
 	}
 	return nil
-}
-
-// Check is the outcome of one check.
-type Check struct {
-	Name    string
-	Detail  string
-	Err     error // why it failed; nil: passed
-	Warning bool  // Err is to be known, and no failure
-}
-
-// Report is what a verification found.
-type Report struct {
-	Checks  []Check
-	Pending bool // some record is not covered by a time stamp yet
-	Query   Query
-}
-
-// OK reports whether every check passed.
-func (r *Report) OK() bool {
-	return !slices.ContainsFunc(r.Checks, func(c Check) bool { return c.Err != nil && !c.Warning })
-}
-
-// Verdict is the report in one line.
-func (r *Report) Verdict() string {
-	switch {
-	case !r.OK():
-		var names []string
-		for _, c := range r.Checks {
-			if c.Err != nil && !c.Warning && len(names) < 5 {
-				names = append(names, c.Name)
-			}
-		}
-		return "NOT VERIFIED: " + strings.Join(names, ", ")
-	case r.Pending:
-		return "VERIFIED, time stamp pending"
-	}
-	return "VERIFIED"
-}
-
-func (r *Report) add(name, detail string, err error) bool {
-	r.Checks = append(r.Checks, Check{Name: name, Detail: detail, Err: err})
-	return err == nil
 }
 
 // Tolerances of a record's time against the stamps around it: a record is
@@ -163,9 +122,13 @@ func (v *verifier) read(name string, limit int64) ([]byte, error) {
 
 func (v *verifier) checkSums(files []File) {
 	got, err := v.read(nameSums, maxJSON)
+	var bad Faults
 	if err == nil {
+		lines := map[string]bool{}
+		for line := range strings.Lines(string(got)) {
+			lines[line] = true
+		}
 		var want bytes.Buffer
-		lines := string(got)
 		for i := range files {
 			if files[i].Name == nameSums {
 				continue
@@ -174,12 +137,12 @@ func (v *verifier) checkSums(files []File) {
 			line := sumsLine(hex.EncodeToString(d[:]), files[i].Name)
 			want.WriteString(line)
 			if serr != nil {
-				err = errors.Join(err, serr)
-			} else if !strings.Contains(lines, line) {
-				err = errors.Join(err, fmt.Errorf("%.200q has another SHA-256", files[i].Name))
+				bad.Add(serr)
+			} else if !lines[line] {
+				bad.Add(fmt.Errorf("%.200q has another SHA-256", files[i].Name))
 			}
 		}
-		if err == nil && !bytes.Equal(got, want.Bytes()) {
+		if err = bad.Err(); err == nil && !bytes.Equal(got, want.Bytes()) {
 			err = errors.New("it is not the list of the container's files in their order")
 		}
 	}
@@ -211,26 +174,42 @@ func (v *verifier) checkManifest(files []File) bool {
 	}
 	v.report.add("manifest signature", detail, err)
 
-	err = nil
-	if len(v.man.Files)+3 != len(files) {
-		err = fmt.Errorf("the manifest lists %d files, the container has %d beside manifest, signature and sums", len(v.man.Files), len(files)-3)
+	v.report.add("files", fmt.Sprintf("%d listed", len(v.man.Files)), v.checkFiles(files))
+	return true
+}
+
+// checkFiles checks that the container holds the files that the manifest lists,
+// in its order. From here on the manifest lists each once, so that none is read
+// more often than its part in the file costs.
+func (v *verifier) checkFiles(files []File) error {
+	var bad Faults
+	listed := v.man.Files
+	v.man.Files = nil
+	if len(listed)+3 != len(files) {
+		bad.Add(fmt.Errorf("the manifest lists %d files, the container has %d beside manifest, signature and sums", len(listed), len(files)-3))
 	}
-	for _, e := range v.man.Files {
+	seen := make(map[string]bool, len(listed))
+	for _, e := range listed {
+		if seen[e.Name] {
+			bad.Add(fmt.Errorf("%.200q is listed twice", e.Name))
+			continue
+		}
+		seen[e.Name] = true
+		v.man.Files = append(v.man.Files, e)
 		f := v.files[e.Name]
 		if f == nil {
-			err = errors.Join(err, fmt.Errorf("%.200q is missing", e.Name))
+			bad.Add(fmt.Errorf("%.200q is missing", e.Name))
 			continue
 		}
 		_, d, serr := f.sums()
 		if serr != nil || f.Size != e.Size || hex.EncodeToString(d[:]) != e.SHA256 {
-			err = errors.Join(err, fmt.Errorf("%.200q is not the file that was signed for", e.Name), serr)
+			bad.Add(errors.Join(fmt.Errorf("%.200q is not the file that was signed for", e.Name), serr))
 		}
 	}
-	if err == nil {
-		err = checkOrder(files, v.man.Files)
+	if err := bad.Err(); err != nil {
+		return err
 	}
-	v.report.add("files", fmt.Sprintf("%d listed", len(v.man.Files)), err)
-	return true
+	return checkOrder(files, listed)
 }
 
 // checkOrder checks that the container's files stand in the order in which the
@@ -294,6 +273,7 @@ func (v *verifier) checkCheckpoints() {
 		}
 		before = cp
 	}
+	slices.SortFunc(v.stamps, func(a, b stamp) int { return cmp.Compare(a.size, b.size) })
 	if before == nil {
 		v.report.add("checkpoint", "", errors.New("there is none"))
 	}
@@ -401,14 +381,12 @@ func (v *verifier) included(f *recordFile, leaf record.Leaf) error {
 // is a warning: a transaction that a crash put off is recorded late.
 func (v *verifier) checkTime(index, size uint64, rec *record.Record) {
 	var after, before *stamp
-	for i := range v.stamps {
-		s := &v.stamps[i]
-		if s.size > index && s.size <= size && after == nil {
-			after = s
-		}
-		if s.size <= index {
-			before = s
-		}
+	n, _ := slices.BinarySearchFunc(v.stamps, index+1, func(s stamp, size uint64) int { return cmp.Compare(s.size, size) })
+	if n < len(v.stamps) && v.stamps[n].size <= size {
+		after = &v.stamps[n] // the first over the record
+	}
+	if n > 0 {
+		before = &v.stamps[n-1]
 	}
 	if after == nil {
 		v.report.Pending = true
@@ -424,7 +402,7 @@ func (v *verifier) checkTime(index, size uint64, rec *record.Record) {
 	case before != nil && rec.Time.Before(before.at.Add(-tolerateBefore)):
 		c.Err = fmt.Errorf("the record says %s, and was not in the log at the stamp before", rec.Time.Format(time.RFC3339))
 	}
-	v.report.Checks = append(v.report.Checks, c)
+	v.report.Add(c)
 }
 
 func (v *verifier) receipt(name string, index uint64, rec *record.Record) error {
@@ -463,9 +441,9 @@ func (v *verifier) checkUnused() {
 		}
 	}
 	slices.Sort(extra)
-	var err error
-	if len(extra) > 0 {
-		err = fmt.Errorf("nothing refers to %.200q", extra)
+	var bad Faults
+	for _, name := range extra {
+		bad.Add(fmt.Errorf("nothing refers to %.200q", name))
 	}
-	v.report.add("no other files", "", err)
+	v.report.add("no other files", "", bad.Err())
 }
