@@ -21,6 +21,7 @@ type Options struct {
 	Domain   string // certified mail domain
 	Provider string // the provider's name
 	LogKey   string // verifier key of the log (C2SP vkey), as auditors are given it
+	Trial    bool   // nothing the service issues has legal value, and its page says so
 
 	Register *register.Register
 	Requests *extract.Requests

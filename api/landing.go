@@ -13,7 +13,8 @@ import (
 //go:embed landing.html
 var landingTemplate string
 
-const landingStyle = "body{font:1rem/1.5 system-ui,sans-serif;margin:2rem auto;max-width:44rem;padding:0 1rem}code{overflow-wrap:anywhere}"
+const landingStyle = "body{font:1rem/1.5 system-ui,sans-serif;margin:2rem auto;max-width:44rem;padding:0 1rem}code{overflow-wrap:anywhere}" +
+	".trial{background:#fff3cd;border:.2rem solid #b00020;color:#000;padding:1rem;text-align:center}"
 
 // landingPage makes the page at /, once.
 func landingPage(o Options, logPath string) ([]byte, error) {
@@ -22,7 +23,7 @@ func landingPage(o Options, logPath string) ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	err = t.Execute(&b, map[string]any{"Provider": o.Provider, "Domain": o.Domain, "LogPath": logPath, "LogKey": o.LogKey, "Style": template.CSS(landingStyle)})
+	err = t.Execute(&b, map[string]any{"Provider": o.Provider, "Domain": o.Domain, "LogPath": logPath, "LogKey": o.LogKey, "Trial": o.Trial, "Style": template.CSS(landingStyle)})
 	return b.Bytes(), err
 }
 

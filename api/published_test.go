@@ -85,6 +85,13 @@ func TestLandingPage(t *testing.T) {
 	if strings.Contains(body, "http") || strings.Contains(body, "src=") {
 		t.Error("the page loads something from elsewhere")
 	}
+	if strings.Contains(body, "SERVIZIO DI PROVA") {
+		t.Error("a service with qualified time stamps is said to be a trial")
+	}
+	trial, err := landingPage(Options{Provider: "Prova", Trial: true}, "/scripta/0001")
+	if err != nil || !strings.Contains(string(trial), "SERVIZIO DI PROVA, SENZA VALORE LEGALE") || !strings.Contains(string(trial), "<style>"+landingStyle+"</style>") {
+		t.Errorf("the page of a trial: %v %s", err, trial)
+	}
 	links := regexp.MustCompile(`href="([^"]*)"`).FindAllStringSubmatch(body, -1)
 	if len(links) < 5 {
 		t.Errorf("%d links", len(links))

@@ -1,10 +1,6 @@
 package mta
 
-import (
-	"fmt"
-
-	"scripta/mta/pec"
-)
+import "scripta/mta/pec"
 
 // checkForm runs the formal checks of RFC 6109 §3.1.1 and the provider's policy
 // over a submitted message and returns the reasons, in Italian, for which it
@@ -37,13 +33,13 @@ func (p *Pipeline) checkForm(o *pec.Original, sender string, recipients []string
 		}
 	}
 	if missing > most {
-		add(fmt.Sprintf("altri %d destinatari non appaiono nei campi To o Cc", missing-most))
+		add(pec.ReasonMoreNotListed(missing - most))
 	}
 	if o.BccNonEmpty {
 		add(pec.ReasonBcc)
 	}
 	if n := len(recipients); n > p.limits.Recipients {
-		add(fmt.Sprintf("il numero dei destinatari (%d) supera il limite di %d", n, p.limits.Recipients))
+		add(pec.ReasonTooManyRecipients(n, p.limits.Recipients))
 	}
 	if o.Size*int64(len(recipients)) > p.limits.BytesTimesRecipients {
 		add(pec.ReasonTooLarge)

@@ -120,6 +120,19 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+// Every answer is one line that any client can show, Italian first.
+func TestReplyTexts(t *testing.T) {
+	t.Parallel()
+	for _, r := range []*smtp.SMTPError{replyAuthFailed, replyAuthRequired, replyTooManyAuths, replyTooManyLogins, replyNotOwner, replyBadAddress, replyNoRelay,
+		replyBareControl, replyBareBefore, replyHeaderTooBig, replyFactsTooBig, replyEmpty, replyTooBig, replyCutShort, replyNoSpace, replyNoTime, replyUnforeseen} {
+		line := fmt.Sprintf("%d %d.%d.%d %s\r\n", r.Code, r.EnhancedCode[0], r.EnhancedCode[1], r.EnhancedCode[2], r.Message)
+		plain := strings.IndexFunc(r.Message, func(c rune) bool { return c < ' ' || c > '~' }) < 0
+		if len(line) > 512 || !plain || strings.Count(r.Message, " / ") != 1 || r.Code/100 != r.EnhancedCode[0] {
+			t.Errorf("%q", line)
+		}
+	}
+}
+
 func TestPlainAddress(t *testing.T) {
 	t.Parallel()
 	for a, want := range map[string]bool{"mario@pec.example": true, "a.b+c@pec.example": true, "": false, "a": false, "@b": false, "a@": false,

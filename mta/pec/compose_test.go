@@ -309,7 +309,9 @@ anna.bianchi@pec.example.com
 ufficio@example.org
 luca@pec.example.com
 è stato rilevato un problema che ne impedisce l'accettazione
-a causa di l'indirizzo email x@example.org non appare nei campi To o Cc; il campo Bcc contiene un valore.
+a causa delle seguenti anomalie:
+- l'indirizzo email x@example.org non appare nei campi To o Cc;
+- il campo Bcc contiene un valore.
 Il messaggio non è stato accettato.
 Identificativo messaggio: ID
 `,

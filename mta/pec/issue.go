@@ -15,7 +15,7 @@ func (c *Composer) Acceptance(at Issue, f Facts) (*Message, error) {
 }
 
 // NonAcceptance issues the notice that tells the sender that the original was not accepted for formal reasons (RFC 6109
-// section 3.1.2). The reasons are phrases in Italian; see ReasonRecipientNotListed and those beside it. The envelope ID of
+// section 3.1.2). The reasons are sentences in Italian; see ReasonRecipientNotListed and those beside it. The envelope ID of
 // f is one that no envelope ever gets.
 func (c *Composer) NonAcceptance(at Issue, f Facts, reasons []string) (*Message, error) {
 	d, err := c.draft(at, &f, NonAcceptance)
@@ -26,6 +26,7 @@ func (c *Composer) NonAcceptance(at Issue, f Facts, reasons []string) (*Message,
 		return nil, fmt.Errorf("%w: a non-acceptance needs a reason", ErrFacts)
 	}
 	d.failing(OtherError, strings.Join(reasons, "; "))
+	d.text.errori = reasons
 	return c.issueReceipt(d)
 }
 

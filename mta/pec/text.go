@@ -12,6 +12,7 @@ type textFacts struct {
 	recipients []Recipient // the recipients that the text lists
 	recipient  string      // the recipient that it is about
 	errore     string
+	errori     []string // errore, where it is a list
 }
 
 // render fills the placeholders of a text in one pass, so that nothing inside a value is taken for a placeholder.
@@ -47,6 +48,15 @@ func (v *textFacts) append(b []byte, placeholder string) []byte {
 		return append(b, oneLine(v.recipient)...)
 	case "errore":
 		return append(b, oneLine(v.errore)...)
+	case "errori":
+		for i, e := range v.errori {
+			if i > 0 {
+				b = append(b, ";\n"...)
+			}
+			b = append(b, "- "...)
+			b = append(b, oneLine(e)...)
+		}
+		return append(b, '.')
 	case "identificativo":
 		return append(b, bare(v.facts.EnvelopeID)...)
 	case "destinatari", "destinatari-tipo":

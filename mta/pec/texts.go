@@ -1,5 +1,7 @@
 package pec
 
+import "fmt"
+
 // Every Italian text that goes into a message is in this file, so that it is easy to correct. Each says how sure we are of
 // it:
 //
@@ -20,7 +22,8 @@ const (
 
 // wording is the subject and the text of one type of message. In the text, {giorno}, {ora} and {zona} are the moment
 // ("23/11/2026", "10:15:30", "+0100"), {oggetto}, {mittente}, {dest}, {errore} and {identificativo} what they say; a line
-// {destinatari} stands for one line per recipient, {destinatari-tipo} for one that also says the type of each.
+// {destinatari} stands for one line per recipient, {destinatari-tipo} for one that also says the type of each, {errori} for
+// one per error.
 type wording struct {
 	subject string
 	text    string
@@ -49,7 +52,7 @@ ed indirizzato a:
 è stato accettato dal sistema ed inoltrato.
 Identificativo messaggio: {identificativo}
 `}
-	case NonAcceptance: // subject confirmed, text recalled
+	case NonAcceptance: // subject confirmed; text recalled, where it has a single error; the list of sentences is as another provider writes it
 		if v == forVirus {
 			return wording{"AVVISO DI NON ACCETTAZIONE PER VIRUS: ", `Errore nell'accettazione del messaggio per presenza di virus
 Il giorno {giorno} alle ore {ora} ({zona}) nel messaggio
@@ -67,7 +70,8 @@ Il giorno {giorno} alle ore {ora} ({zona}) nel messaggio
 ed indirizzato a:
 {destinatari}
 è stato rilevato un problema che ne impedisce l'accettazione
-a causa di {errore}.
+a causa delle seguenti anomalie:
+{errori}
 Il messaggio non è stato accettato.
 Identificativo messaggio: {identificativo}
 `}
@@ -158,8 +162,8 @@ Il messaggio originale è incluso in allegato.
 	return wording{}
 }
 
-// Reasons for a non-acceptance, as the formal checks of RFC 6109 section 3.1.1 find them. The first is confirmed (it is in
-// another provider's log), the others are inferred.
+// Reasons for a non-acceptance, as the formal checks of RFC 6109 section 3.1.1 find them: sentences, to be read in a list.
+// The first is confirmed (it is in another provider's log), the others are inferred.
 
 // ReasonRecipientNotListed says that an address of the SMTP envelope is in neither To nor Cc.
 func ReasonRecipientNotListed(address string) string {
@@ -169,6 +173,19 @@ func ReasonRecipientNotListed(address string) string {
 // ReasonSenderNotFrom says that the sender of the SMTP envelope is not the address in From.
 func ReasonSenderNotFrom(sender string) string {
 	return "il mittente " + sender + " non coincide con l'indirizzo del campo From"
+}
+
+// ReasonMoreNotListed says the same of n further addresses, or of one.
+func ReasonMoreNotListed(n int) string {
+	if n == 1 {
+		return "un altro destinatario non appare nei campi To o Cc"
+	}
+	return fmt.Sprintf("altri %d destinatari non appaiono nei campi To o Cc", n)
+}
+
+// ReasonTooManyRecipients says that the message has n recipients and may have fewer.
+func ReasonTooManyRecipients(n, limit int) string {
+	return fmt.Sprintf("il numero dei destinatari (%d) supera il limite di %d", n, limit)
 }
 
 // The other reasons for a non-acceptance.
