@@ -56,7 +56,7 @@ type Listen struct {
 type Mail struct {
 	MaxMessageBytes          int64    `toml:"max_message_bytes" range:"65536..1073741824" doc:"Largest message that is read, bytes; beyond it SMTP answers 552"`
 	MaxBytesTimesRecipients  int64    `toml:"max_bytes_times_recipients" range:"65536..1099511627776" doc:"Largest size times number of recipients, bytes; beyond it a signed non-acceptance is issued"`
-	MaxRecipients            int      `toml:"max_recipients" range:"1..10000" doc:"Recipients of a message; beyond it a signed non-acceptance is issued"`
+	MaxRecipients            int      `toml:"max_recipients" range:"1..10000" doc:"Recipients of a message; beyond it a signed non-acceptance is issued. Recipients and subject together must stay below 384 KiB of records (some 4000 recipients), or SMTP answers 552"`
 	SMTPMaxRecipients        int      `toml:"smtp_max_recipients" range:"1..100000" doc:"RCPT commands of a transaction; SMTP answers 452 beyond it, which would split a message: keep it far above max_recipients"`
 	MaxConnections           int      `toml:"max_connections" range:"1..100000" doc:"Connections served at once"`
 	MaxConnectionsPerAddress int      `toml:"max_connections_per_address" range:"1..100000" doc:"Connections served at once from one IP address"`
