@@ -10,10 +10,13 @@
 // Jobs lie in append-only files (durable.Journal): concurrent transactions share
 // each sync. What they hold is personal data and is sealed under the month of
 // the transaction. A file is deleted when every job that began in it or before
-// it is finished.
+// it is finished; a job that does not end for long is carried over into a newer
+// file, so that it does not keep the others from being deleted.
 package spool
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -45,7 +48,7 @@ type Job struct {
 	Body  json.RawMessage
 	Notes map[string]json.RawMessage
 
-	file uint64 // in which it began
+	file uint64 // in which it began, or was carried over into; under Spool.mu
 }
 
 const (
@@ -53,19 +56,27 @@ const (
 	opJob    = 1
 	opNote   = 2
 	opDone   = 3
+	opCarry  = 4 // a job with its notes, in place of all entries before
 	label    = "scripta/spool/v1"
 	headSize = 1 + 1 + len(ID{}) + 2
 
 	// fileSize is when a new file is begun, bytes.
 	fileSize = 32 << 20
+	// keepFiles is how many files may be kept for a job before it is carried
+	// over.
+	keepFiles = 4
+	// maxCarry bounds what is carried over into a file that is begun, as a part
+	// of it: when very many jobs wait, it is the disk that has to hold them.
+	maxCarry = 8
 )
 
 // Spool is an open spool. Its methods may be called concurrently, but those on
 // one job by one goroutine at a time.
 type Spool struct {
-	fsys durable.FS
-	dir  string
-	keys Keys
+	fsys     durable.FS
+	dir      string
+	keys     Keys
+	fileSize int64
 
 	// mu is held for reading while an entry goes into the active file, so that
 	// whoever holds it for writing may exchange that file.
@@ -74,7 +85,8 @@ type Spool struct {
 	number uint64
 
 	jobsMu sync.Mutex
-	live   map[uint64]int // unfinished jobs by the file in which they began
+	jobs   map[ID]*Job    // unfinished
+	live   map[uint64]int // unfinished jobs, and those under way, by their file
 	files  []uint64       // that exist, ascending; the last is active
 }
 
@@ -83,7 +95,7 @@ func Open(fsys durable.FS, dir string, keys Keys) (*Spool, []*Job, error) {
 	if err := durable.MkdirAll(fsys, dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("couldn't make the spool: %w", err)
 	}
-	s := &Spool{fsys: fsys, dir: dir, keys: keys, live: map[uint64]int{}}
+	s := &Spool{fsys: fsys, dir: dir, keys: keys, fileSize: fileSize, jobs: map[ID]*Job{}, live: map[uint64]int{}}
 	var err error
 	if s.files, err = s.list(); err != nil {
 		return nil, nil, err
@@ -91,7 +103,7 @@ func Open(fsys durable.FS, dir string, keys Keys) (*Spool, []*Job, error) {
 	if len(s.files) == 0 {
 		s.files = []uint64{1}
 	}
-	jobs := map[ID]*Job{}
+	jobs := s.jobs
 	var order []*Job
 	for i, n := range s.files {
 		j, err := durable.OpenJournal(fsys, s.name(n), func(_ int64, rec []byte) error {
@@ -179,6 +191,17 @@ func (s *Spool) replay(jobs map[ID]*Job, file uint64, rec []byte) (*Job, error) 
 		j := &Job{ID: id, Month: month, Body: payload, Notes: map[string]json.RawMessage{}, file: file}
 		jobs[id] = j
 		return j, nil
+	case opCarry:
+		var c carried
+		if err := json.Unmarshal(payload, &c); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		if c.Notes == nil {
+			c.Notes = map[string]json.RawMessage{}
+		}
+		j := &Job{ID: id, Month: month, Body: c.Body, Notes: c.Notes, file: file}
+		jobs[id] = j
+		return j, nil
 	case opNote:
 		var n note
 		if err := json.Unmarshal(payload, &n); err != nil {
@@ -195,6 +218,11 @@ func (s *Spool) replay(jobs map[ID]*Job, file uint64, rec []byte) (*Job, error) 
 type note struct {
 	Name  string          `json:"n"`
 	Value json.RawMessage `json:"v"`
+}
+
+type carried struct {
+	Body  json.RawMessage            `json:"b"`
+	Notes map[string]json.RawMessage `json:"n"`
 }
 
 // Add makes a job durable. body is encoded in JSON.
@@ -220,7 +248,11 @@ func (s *Spool) Add(id ID, month uint16, body any) (*Job, error) {
 		s.finished(s.number)
 		return nil, fmt.Errorf("couldn't spool a message: %w", err)
 	}
-	return &Job{ID: id, Month: month, Body: b, Notes: map[string]json.RawMessage{}, file: s.number}, nil
+	j := &Job{ID: id, Month: month, Body: b, Notes: map[string]json.RawMessage{}, file: s.number}
+	s.jobsMu.Lock()
+	s.jobs[id] = j
+	s.jobsMu.Unlock()
+	return j, nil
 }
 
 // Note makes a decision about a job durable, and remembers it in the job.
@@ -268,13 +300,17 @@ func (s *Spool) Done(jobs ...*Job) error {
 			return err
 		}
 	}
+	// Until the jobs are forgotten here, too: one that is finished must not be
+	// carried over behind the entry that says so.
 	s.mu.RLock()
-	_, err := s.active.Append(entries...)
-	s.mu.RUnlock()
-	if err != nil {
+	defer s.mu.RUnlock()
+	if _, err := s.active.Append(entries...); err != nil {
 		return fmt.Errorf("couldn't finish messages: %w", err)
 	}
 	for _, j := range jobs {
+		s.jobsMu.Lock()
+		delete(s.jobs, j.ID)
+		s.jobsMu.Unlock()
 		s.finished(j.file)
 	}
 	return nil
@@ -302,14 +338,14 @@ func (s *Spool) Waiting() int {
 // rotate begins a new file when the active one is full, and deletes old ones.
 func (s *Spool) rotate() error {
 	s.mu.RLock()
-	full := s.active.Size() >= fileSize
+	full := s.active.Size() >= s.fileSize
 	s.mu.RUnlock()
 	if !full {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.active.Size() < fileSize {
+	if s.active.Size() < s.fileSize {
 		return nil
 	}
 	j, err := durable.OpenJournal(s.fsys, s.name(s.number+1), nil)
@@ -323,7 +359,57 @@ func (s *Spool) rotate() error {
 	s.jobsMu.Lock()
 	s.files = append(s.files, s.number)
 	s.jobsMu.Unlock()
+	if err := s.carry(); err != nil {
+		return err
+	}
 	return s.tidy()
+}
+
+// carry writes the jobs of the oldest files into the active one, as they are now:
+// one entry for each, so that a crash leaves either its old entries or the new
+// one in force. The caller holds mu, so that no entry about them comes between.
+func (s *Spool) carry() error {
+	var old []*Job
+	s.jobsMu.Lock()
+	for _, j := range s.jobs {
+		if j.file+keepFiles <= s.number {
+			old = append(old, j)
+		}
+	}
+	s.jobsMu.Unlock()
+	slices.SortFunc(old, func(a, b *Job) int {
+		return cmp.Or(cmp.Compare(a.file, b.file), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	var entries [][]byte
+	size := 0
+	for i, j := range old {
+		b, err := json.Marshal(carried{j.Body, j.Notes})
+		if err != nil {
+			return err
+		}
+		e, err := s.entry(opCarry, j.ID, j.Month, b)
+		if err != nil {
+			return err
+		}
+		if size += len(e); int64(size) > s.fileSize/maxCarry && i > 0 {
+			old = old[:i]
+			break
+		}
+		entries = append(entries, e)
+	}
+	if _, err := s.active.Append(entries...); err != nil {
+		return fmt.Errorf("couldn't carry old messages over: %w", err)
+	}
+	s.jobsMu.Lock()
+	defer s.jobsMu.Unlock()
+	for _, j := range old {
+		if s.live[j.file]--; s.live[j.file] == 0 {
+			delete(s.live, j.file)
+		}
+		j.file = s.number
+		s.live[j.file]++
+	}
+	return nil
 }
 
 // tidy deletes, oldest first, the files before the first that an unfinished job

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"scripta/internal/durable"
+	"scripta/internal/durable/faultfs"
 )
 
 type testKeys struct{}
@@ -133,5 +134,124 @@ func TestRotation(t *testing.T) {
 	}
 	if _, jobs = open(t, dir); len(jobs) != 0 || count() != 1 {
 		t.Fatalf("%d jobs and %d files are left", len(jobs), count())
+	}
+}
+
+// A job that does not end keeps few files, however many others come and go, and
+// nothing of it is lost: not by a crash at any call while it is carried over.
+func TestCarriedOver(t *testing.T) {
+	t.Parallel()
+	const files = 30
+	for crash := 0; ; crash++ { // 0: none
+		root := t.TempDir()
+		dir := filepath.Join(root, "spool")
+		fsys, err := faultfs.New(root, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _, err := Open(fsys, dir, testKeys{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.fileSize = 4 << 10
+		stuck, err := s.Add(ID{1}, 24000, body{"stuck@pec.example"})
+		if err == nil {
+			err = s.Note(stuck, "one", 1)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		carriedFrom := stuck.file
+		if crash > 0 {
+			fsys.SetFault(faultfs.CrashAt(len(fsys.Calls()) + crash))
+		}
+		noted := 1
+		for i := 0; err == nil && s.number < files; i++ {
+			var j *Job
+			if j, err = s.Add(ID{2, byte(i >> 8), byte(i)}, 24000, body{strings.Repeat("x", 1000)}); err == nil {
+				err = s.Done(j)
+			}
+			if err == nil && s.number == files/2 && noted == 1 {
+				if err = s.Note(stuck, "two", 2); err == nil {
+					noted = 2
+				}
+			}
+		}
+		if names, _ := filepath.Glob(filepath.Join(dir, "*.jobs")); len(names) > keepFiles+2 {
+			t.Errorf("%d files are kept for one job", len(names))
+		}
+		if crash == 0 && (err != nil || stuck.file == carriedFrom) {
+			t.Fatalf("not carried over: %v", err)
+		}
+		if crash > 0 && !fsys.Crashed() {
+			break
+		}
+		if err := fsys.PowerLoss(); err != nil {
+			t.Fatal(err)
+		}
+		again, jobs := open(t, dir)
+		var found *Job
+		for _, j := range jobs {
+			if j.ID == stuck.ID {
+				if found != nil {
+					t.Errorf("crash %d: the job comes back twice", crash)
+				}
+				found = j
+			}
+		}
+		var one, two int
+		if found == nil || !strings.Contains(string(found.Body), "stuck@") {
+			t.Fatalf("crash %d: the job is lost: %v", crash, found)
+		}
+		if _, err := found.Noted("one", &one); err != nil || one != 1 {
+			t.Errorf("crash %d: the first note is %d, %v", crash, one, err)
+		}
+		if _, err := found.Noted("two", &two); err != nil || noted == 2 && two != 2 {
+			t.Errorf("crash %d: the second note is %d, %v", crash, two, err)
+		}
+		if len(jobs) > 2 || again.Waiting() != len(jobs) {
+			t.Errorf("crash %d: %d jobs, %d waiting", crash, len(jobs), again.Waiting())
+		}
+		if err := again.Close(); err != nil {
+			t.Error(err)
+		}
+		if crash > 0 && testing.Short() {
+			crash += 10
+		}
+	}
+}
+
+// A finished job is not carried over behind the entry that says so.
+func TestFinishedIsNotCarriedOver(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	s.fileSize = 1 << 10
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for k := range 60 {
+				j, err := s.Add(ID{byte(i), byte(k)}, 24000, body{strings.Repeat("x", 100)})
+				if err == nil {
+					err = s.Note(j, "n", k)
+				}
+				if err == nil {
+					err = s.Done(j)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if len(s.jobs) != 0 || len(s.live) != 0 {
+		t.Errorf("%d jobs, %v", len(s.jobs), s.live)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, jobs := open(t, dir); len(jobs) != 0 {
+		t.Errorf("%d finished jobs come back", len(jobs))
 	}
 }
