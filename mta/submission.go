@@ -103,6 +103,24 @@ func (s *submission) weight(p *Pipeline) (int, error) {
 	return f.Size() + len(s.Facts.ReplyTo), nil // which messages state, too
 }
 
+// checkFacts refuses a submission that is too heavy for the register, and gives
+// one that would be too heavy for its author's mailbox a reason not to be
+// accepted: each delivery receipt names every recipient.
+func (p *Pipeline) checkFacts(s *submission) error {
+	weight, err := s.weight(p)
+	if err != nil {
+		return err
+	}
+	if n := len(s.Recipients); int64(weight)*int64(n) > p.limits.BytesTimesRecipients {
+		s.Reasons = append(s.Reasons, pec.ReasonFactsTooLarge)
+		weight += len(pec.ReasonFactsTooLarge) + len("; ")
+	}
+	if weight > maxFacts {
+		return replyFactsTooBig
+	}
+	return nil
+}
+
 // submitted is the transaction's first record, appended before 250.
 func (p *Pipeline) submitted(s *submission, id spool.ID) *record.Record {
 	r := s.record(p, record.Submitted, s.transaction(id).Issue(stepEnvelope, 0).MessageID(p.composer.Provider))
@@ -307,10 +325,7 @@ func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recip
 	var s *submission
 	if err == nil {
 		s = p.newSubmission(original, month, sender, recipients, actor, peer)
-		var weight int
-		if weight, err = s.weight(p); err == nil && weight > maxFacts {
-			err = replyFactsTooBig
-		}
+		err = p.checkFacts(s)
 	}
 	if err == nil {
 		err = p.enter()

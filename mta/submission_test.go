@@ -129,6 +129,29 @@ func TestHeaviestFacts(t *testing.T) {
 	}
 }
 
+// A short message to very many is not accepted when its receipts, each of which
+// names everybody, would fill its author's mailbox.
+func TestFactsTimesRecipients(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	p.limits.Recipients, p.limits.BytesTimesRecipients = 500, 50_000_000
+	for n, want := range map[int]bool{100: true, 500: false} {
+		all := longRecipients(n, 254, "x")
+		s, err := p.handInAs("mario@"+domain, "From: mario@"+domain+"\r\nTo: "+strings.Join(all, ",\r\n ")+"\r\n\r\nx\r\n", all...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(s.Reasons, pec.ReasonFactsTooLarge) == want {
+			t.Errorf("%d recipients: %q", n, s.Reasons)
+		}
+	}
+}
+
 // oddOriginals are messages that are strange, and that people send.
 func oddOriginals() map[string]string {
 	base := "From: mario@" + domain + "\r\nTo: lucia@" + domain + "\r\n"

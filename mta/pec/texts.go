@@ -194,6 +194,8 @@ const (
 	ReasonNoTo     = "il campo To non contiene alcun indirizzo valido"
 	ReasonBcc      = "il campo Bcc contiene un valore"
 	ReasonTooLarge = "la dimensione del messaggio moltiplicata per il numero dei destinatari supera il limite ammesso"
+	// ReasonFactsTooLarge is of what every receipt repeats.
+	ReasonFactsTooLarge = "la lunghezza dei destinatari e dell'oggetto moltiplicata per il numero dei destinatari supera il limite ammesso"
 )
 
 // ErrorText is why a message could not be delivered, by the codes that AgID's "Nota integrativa" 12 made mandatory from
