@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"scripta/internal/logins"
 	"scripta/merkle/checkpoint"
 	"scripta/register"
 	"scripta/register/extract"
@@ -31,6 +32,7 @@ type Options struct {
 	// cosignatures. If it is nil, or returns nil, that is the log's own latest.
 	Checkpoint func() *checkpoint.Signed
 	Auth       Authenticator
+	Logins     *logins.Limiter // counts wrong passwords, with the other services that take them; its own if nil
 
 	// Now reads the clock once, for one record. The pairs are what the record
 	// says of the clock; an error refuses what would have to be recorded.
@@ -48,7 +50,6 @@ type Options struct {
 type API struct {
 	o      Options
 	engine *gin.Engine
-	logins *logins
 	slots  chan struct{} // holds one element for each holder's request that is being answered
 	proofs chan struct{} // the same for each proof that is being made
 	own    *inFlight     // holders' requests that are being answered, by mailbox
@@ -70,11 +71,14 @@ func New(o Options) (*API, error) {
 	if o.Wall == nil {
 		o.Wall = time.Now
 	}
+	if o.Logins == nil {
+		o.Logins = logins.New()
+	}
 	path, err := logPath(o.Register.Origin(), o.Domain)
 	if err != nil {
 		return nil, err
 	}
-	a := &API{o: o, logins: newLogins(), slots: make(chan struct{}, requestsAtOnce), proofs: make(chan struct{}, proofsAtOnce), own: newInFlight(requestsPerMailbox)}
+	a := &API{o: o, slots: make(chan struct{}, requestsAtOnce), proofs: make(chan struct{}, proofsAtOnce), own: newInFlight(requestsPerMailbox)}
 	if a.page, err = landingPage(o, path); err != nil {
 		return nil, err
 	}

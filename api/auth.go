@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -45,7 +44,7 @@ func (a *API) authenticate(c *gin.Context) {
 		return
 	}
 	mailbox := strings.ToLower(login)
-	try, wait := a.logins.begin(network(c.Request.RemoteAddr), mailbox, a.o.Wall())
+	try, wait := a.o.Logins.Begin(c.Request.RemoteAddr, mailbox, a.o.Wall())
 	if wait > 0 {
 		if a.o.Metrics != nil {
 			a.o.Metrics.slowed.Inc()
@@ -55,7 +54,7 @@ func (a *API) authenticate(c *gin.Context) {
 	}
 	ok, err := a.o.Auth.Verify(c.Request.Context(), login, password)
 	if err != nil {
-		try.forgive(false, a.o.Wall())
+		try.Forgive(false, a.o.Wall())
 		a.o.Logger.Warn("a password could not be checked", "request", c.GetString(keyRequest), "err", err)
 		fail(c, problemUnavailable.after(time.Second))
 		return
@@ -68,7 +67,7 @@ func (a *API) authenticate(c *gin.Context) {
 		fail(c, problemUnauthorized.with(wrongLogin))
 		return
 	}
-	try.forgive(true, a.o.Wall())
+	try.Forgive(true, a.o.Wall())
 	if !a.own.enter(mailbox) {
 		fail(c, problemTooMany.with("too many requests of this mailbox at once").after(time.Second))
 		return
@@ -85,22 +84,6 @@ func (a *API) authenticate(c *gin.Context) {
 	c.Header("Cache-Control", "private, no-store")
 	c.Header("Vary", "Authorization")
 	c.Next()
-}
-
-// network is what failures are counted by: an IPv4 address, or the /64 that an
-// IPv6 host has to itself.
-func network(remote string) string {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return remote
-	}
-	ip := ap.Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		if p, err := ip.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return ip.String()
 }
 
 // peerOf describes the connection for a record.

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"scripta/internal/logins"
 )
 
 // privatePaths are one path for each private route.
@@ -66,7 +68,7 @@ func TestGuessingIsSlowed(t *testing.T) {
 	good := request{path: "/v1/messages", mailbox: anna, remote: "[2001:db8:1:2:3::4]:55"}
 	bad := good
 	bad.password = "wrong"
-	for i := range addressBurst {
+	for i := range logins.AddressBurst {
 		bad.mailbox = fmt.Sprintf("box%d@pec.example", i) // whatever account
 		bad.remote = fmt.Sprintf("[2001:db8:1:2::%x]:99", i+1)
 		f.wantProblem(f.do(bad), 401, "unauthorized")
@@ -83,7 +85,7 @@ func TestGuessingIsSlowed(t *testing.T) {
 		t.Errorf("another network: %d", w.Code)
 	}
 	good.remote = bad.remote
-	f.set(f.wall().Add(addressRefill))
+	f.set(f.wall().Add(logins.AddressRefill))
 	if w := f.do(good); w.Code != 200 {
 		t.Errorf("after the wait: %d", w.Code)
 	}
@@ -103,7 +105,7 @@ func TestDistributedGuessing(t *testing.T) {
 		t.Fatal(w.Code)
 	}
 	refused := 0
-	for i := range accountBurst + 10 {
+	for i := range logins.AccountBurst + 10 {
 		w := f.do(request{path: "/v1/messages", mailbox: "ANNA@pec.example", password: "wrong", remote: fmt.Sprintf("198.51.%d.%d:1", i/200, i%200)})
 		if w.Code == http.StatusTooManyRequests {
 			refused++
@@ -117,25 +119,6 @@ func TestDistributedGuessing(t *testing.T) {
 	}
 	if w := f.do(request{path: "/v1/messages", mailbox: bruno, remote: "198.51.0.1:1"}); w.Code != 200 {
 		t.Errorf("another account: %d", w.Code)
-	}
-}
-
-func TestLimiterIsBounded(t *testing.T) {
-	t.Parallel()
-	b := newBuckets(1, time.Second, 10)
-	for i := range 1000 {
-		b.at(fmt.Sprint(i), start)
-	}
-	if len(b.byKey) != 10 || b.order.Len() != 10 {
-		t.Errorf("%d keys, %d buckets", len(b.byKey), b.order.Len())
-	}
-	x := b.at("999", start)
-	x.tokens = 0
-	if d := b.wait(b.at("999", start.Add(250*time.Millisecond))); d != 750*time.Millisecond {
-		t.Errorf("wait %v", d)
-	}
-	if d := b.wait(b.at("999", start.Add(-time.Hour))); d != 750*time.Millisecond { // the clock was set back
-		t.Errorf("wait %v", d)
 	}
 }
 

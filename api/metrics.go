@@ -149,6 +149,7 @@ func (m *Metrics) ofMail(s Sources) {
 			read       func() uint64
 		}{
 			{"mta_auth_failures_total", "Wrong passwords at the Access Point.", x.AuthFailures.Load},
+			{"mta_auth_slowed_total", "Logins at the Access Point refused unchecked after too many wrong passwords.", x.AuthSlowed.Load},
 			{"mta_messages_accepted_total", "Messages answered 250.", x.Accepted.Load},
 			{"mta_messages_refused_total", "Messages answered 4xx or 5xx.", x.Refused.Load},
 			{"mta_messages_not_accepted_total", "Messages that got a non-acceptance.", x.NonAccepted.Load},

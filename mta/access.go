@@ -10,11 +10,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
+	"scripta/internal/logins"
 	"scripta/mta/pec"
 	"scripta/mta/smtpd"
 	"scripta/register/record"
@@ -33,6 +35,7 @@ type Authenticator interface {
 type AccessPoint struct {
 	pipeline   *Pipeline
 	auth       Authenticator
+	logins     *logins.Limiter
 	perAccount int
 	log        *slog.Logger
 
@@ -44,10 +47,10 @@ type AccessPoint struct {
 // maxAuthFailures is how often a connection may fail to authenticate.
 const maxAuthFailures = 3
 
-// NewAccessPoint makes the Access Point of a pipeline. perAccount bounds the
-// connections of one account at once.
-func NewAccessPoint(p *Pipeline, auth Authenticator, perAccount int, log *slog.Logger) *AccessPoint {
-	return &AccessPoint{pipeline: p, auth: auth, perAccount: perAccount, log: log, accounts: map[string]int{}, busy: map[*smtpd.Conn]*atomic.Bool{}}
+// NewAccessPoint makes the Access Point of a pipeline. limiter counts wrong
+// passwords, perAccount bounds the connections of one account at once.
+func NewAccessPoint(p *Pipeline, auth Authenticator, limiter *logins.Limiter, perAccount int, log *slog.Logger) *AccessPoint {
+	return &AccessPoint{pipeline: p, auth: auth, logins: limiter, perAccount: perAccount, log: log, accounts: map[string]int{}, busy: map[*smtpd.Conn]*atomic.Bool{}}
 }
 
 // Busy reports whether a connection is handing in a message now.
@@ -64,7 +67,7 @@ func (a *AccessPoint) NewSession(c *smtp.Conn) (smtp.Session, error) {
 	if !ok {
 		return nil, replyUnforeseen
 	}
-	s := &session{point: a, conn: conn, log: a.log.With("peer", conn.RemoteAddr().String())}
+	s := &session{point: a, conn: conn, remote: conn.RemoteAddr().String(), log: a.log.With("peer", conn.RemoteAddr().String())}
 	a.mu.Lock()
 	a.busy[conn] = &s.busy
 	a.mu.Unlock()
@@ -76,6 +79,7 @@ func (a *AccessPoint) NewSession(c *smtp.Conn) (smtp.Session, error) {
 type session struct {
 	point    *AccessPoint
 	conn     *smtpd.Conn
+	remote   string // the client's address and port
 	log      *slog.Logger
 	user     string // authenticated address, "" before
 	failures int
@@ -112,8 +116,14 @@ func (s *session) authenticate(username, password string) error {
 	if s.failures >= maxAuthFailures {
 		return replyTooManyAuths
 	}
+	try, wait := s.point.logins.Begin(s.remote, strings.ToLower(username), time.Now())
+	if wait > 0 {
+		s.point.pipeline.metrics.AuthSlowed.Add(1)
+		return replyTooManyAuths
+	}
 	ok, err := s.point.auth.Verify(context.Background(), username, password)
 	if err != nil {
+		try.Forgive(false, time.Now())
 		return replyFor(err, s.log)
 	}
 	if !ok {
@@ -126,6 +136,7 @@ func (s *session) authenticate(username, password string) error {
 		s.log.Info("authentication failed", "account", account)
 		return replyAuthFailed
 	}
+	try.Forgive(true, time.Now())
 	user := strings.ToLower(username)
 	s.point.mu.Lock()
 	defer s.point.mu.Unlock()

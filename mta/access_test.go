@@ -11,6 +11,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"scripta/internal/durable"
+	"scripta/internal/logins"
 )
 
 // everybody is who he says he is.
@@ -32,7 +33,7 @@ func newSession(t *testing.T) *session {
 		}
 	})
 	log := slog.New(slog.DiscardHandler)
-	return &session{point: NewAccessPoint(p.Pipeline, everybody{}, 10, log), log: log, user: "mario@" + domain}
+	return &session{point: NewAccessPoint(p.Pipeline, everybody{}, logins.New(), 10, log), remote: "203.0.113.1:1", log: log, user: "mario@" + domain}
 }
 
 // A reverse path comes without its quotes: <" mario"@domain> must not pass for
@@ -93,5 +94,49 @@ func TestNothingBehindBareControls(t *testing.T) {
 	s.Reset()
 	if err := s.Mail("mario@"+domain, nil); !errors.Is(err, replyBareBefore) {
 		t.Errorf("MAIL: %v", err)
+	}
+}
+
+// guesser knows one password and counts how often it is asked.
+type guesser struct {
+	everybody
+	asked int
+}
+
+func (g *guesser) Verify(_ context.Context, _, password string) (bool, error) {
+	g.asked++
+	return password == "segreta", nil
+}
+
+// Guessing is slowed by address and account, over as many connections as a
+// guesser makes; where its holder was let in before he still is.
+func TestGuessingOverManyConnections(t *testing.T) {
+	t.Parallel()
+	s := newSession(t)
+	g := new(guesser)
+	s.point.auth = g
+	from := func(remote, password string) error {
+		return (&session{point: s.point, remote: remote, log: s.log}).authenticate("mario@"+domain, password)
+	}
+	if err := from("203.0.113.1:1", "segreta"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range logins.AddressBurst {
+		if err := from(fmt.Sprintf("198.51.100.1:%d", i), "x"); !errors.Is(err, replyAuthFailed) {
+			t.Fatalf("guess %d: %v", i, err)
+		}
+	}
+	asked := g.asked
+	if err := from("198.51.100.1:9", "segreta"); !errors.Is(err, replyTooManyAuths) || g.asked != asked {
+		t.Errorf("one more from this address: %v, %d passwords checked", err, g.asked-asked)
+	}
+	for i := range logins.AccountBurst {
+		_ = from(fmt.Sprintf("192.0.2.%d:1", i), "x")
+	}
+	if err := from("192.0.2.200:1", "segreta"); !errors.Is(err, replyTooManyAuths) {
+		t.Errorf("from a new address after so many: %v", err)
+	}
+	if err := from("203.0.113.1:2", "segreta"); err != nil {
+		t.Errorf("the holder at home: %v", err)
 	}
 }

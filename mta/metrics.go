@@ -10,6 +10,7 @@ import (
 type Metrics struct {
 	Connections   atomic.Int64  // open now
 	AuthFailures  atomic.Uint64 // refused passwords
+	AuthSlowed    atomic.Uint64 // logins refused unchecked, after too many of these
 	Accepted      atomic.Uint64 // messages answered 250
 	Refused       atomic.Uint64 // messages answered 4xx or 5xx
 	NonAccepted   atomic.Uint64 // of the accepted: those that got a non-acceptance

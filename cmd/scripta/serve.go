@@ -16,6 +16,7 @@ import (
 
 	"scripta/internal/config"
 	"scripta/internal/durable"
+	"scripta/internal/logins"
 	"scripta/mta"
 	"scripta/mta/smtpd"
 	"scripta/mta/spool"
@@ -66,6 +67,7 @@ type daemon struct {
 	*app
 	pipeline *mta.Pipeline
 	access   *mta.AccessPoint
+	logins   *logins.Limiter
 	smtp     *smtpd.Server
 	web      *web
 
@@ -167,7 +169,8 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, sp.Close())
 	}
-	d.access = mta.NewAccessPoint(d.pipeline, d.accounts, d.cfg.Mail.MaxConnectionsPerAccount, d.log)
+	d.logins = logins.New()
+	d.access = mta.NewAccessPoint(d.pipeline, d.accounts, d.logins, d.cfg.Mail.MaxConnectionsPerAccount, d.log)
 	return nil
 }
 

@@ -1,7 +1,11 @@
-package api
+// Package logins slows down those who guess passwords, by whatever way they come:
+// the address they come from and the account they try are counted together for
+// all services that share a [Limiter].
+package logins
 
 import (
 	"container/list"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -57,49 +61,55 @@ func (b *buckets) wait(x *bucket) time.Duration {
 
 // Limits on guessing passwords: failures at once, then one in each refill.
 const (
-	addressBurst   = 20
-	addressRefill  = 6 * time.Second
-	accountBurst   = 50
-	accountRefill  = 6 * time.Second
-	familiarFor    = 24 * time.Hour
-	limiterEntries = 1 << 16 // of each kind
+	AddressBurst  = 20
+	AddressRefill = 6 * time.Second
+	AccountBurst  = 50
+	AccountRefill = 6 * time.Second
 )
 
-// logins slows down those who try passwords, by the address they come from and
+const (
+	familiarFor = 24 * time.Hour
+	entries     = 1 << 16 // of each kind
+)
+
+// Limiter slows down those who try passwords, by the address they come from and
 // by the account they try. A token is taken before a password is checked and
 // given back when it was right, so that many tries at once are bounded too.
 //
 // Many addresses together may use up an account's tokens. Its holder is not
 // locked out by it where he logged in before: an address from which a login to
 // the account succeeded within a day is spared the account's limit.
-type logins struct {
+type Limiter struct {
 	mu       sync.Mutex // guards the rest
 	address  *buckets
 	account  *buckets
 	familiar *buckets // by address and account; at is the last success
 }
 
-func newLogins() *logins {
-	return &logins{address: newBuckets(addressBurst, addressRefill, limiterEntries), account: newBuckets(accountBurst, accountRefill, limiterEntries),
-		familiar: newBuckets(1, familiarFor, limiterEntries)}
+// New makes a limiter that has seen nothing.
+func New() *Limiter {
+	return &Limiter{address: newBuckets(AddressBurst, AddressRefill, entries), account: newBuckets(AccountBurst, AccountRefill, entries),
+		familiar: newBuckets(1, familiarFor, entries)}
 }
 
-// attempt is one password being checked.
-type attempt struct {
-	l                *logins
+// Attempt is one password being checked.
+type Attempt struct {
+	l                *Limiter
 	address, account string
 	charged          bool // the account's bucket, too
 }
 
-// begin admits an attempt, or says how long to wait.
-func (l *logins) begin(address, account string, now time.Time) (*attempt, time.Duration) {
+// Begin admits an attempt on an account from a remote address and port, or says
+// how long to wait. An attempt that is not forgiven counts as a wrong guess.
+func (l *Limiter) Begin(remote, account string, now time.Time) (*Attempt, time.Duration) {
+	address := network(remote)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	from := l.address.at(address, now)
 	if d := l.address.wait(from); d > 0 {
 		return nil, d
 	}
-	t := &attempt{l: l, address: address, account: account}
+	t := &Attempt{l: l, address: address, account: account}
 	if !l.knows(t, now) {
 		to := l.account.at(account, now)
 		if d := l.account.wait(to); d > 0 {
@@ -112,16 +122,16 @@ func (l *logins) begin(address, account string, now time.Time) (*attempt, time.D
 	return t, 0
 }
 
-func (t *attempt) pair() string { return t.address + " " + t.account }
+func (t *Attempt) pair() string { return t.address + " " + t.account }
 
-func (l *logins) knows(t *attempt, now time.Time) bool {
+func (l *Limiter) knows(t *Attempt, now time.Time) bool {
 	e := l.familiar.byKey[t.pair()]
 	return e != nil && now.Sub(e.Value.(*bucket).at) < familiarFor
 }
 
-// forgive gives back what an attempt took that was no wrong guess; success says
+// Forgive gives back what an attempt took that was no wrong guess; success says
 // that the password was right.
-func (t *attempt) forgive(success bool, now time.Time) {
+func (t *Attempt) Forgive(success bool, now time.Time) {
 	l := t.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,30 +146,18 @@ func (t *attempt) forgive(success bool, now time.Time) {
 	}
 }
 
-// inFlight bounds what is being done at once for each key.
-type inFlight struct {
-	most int
-
-	mu sync.Mutex // guards n
-	n  map[string]int
-}
-
-func newInFlight(most int) *inFlight { return &inFlight{most: most, n: map[string]int{}} }
-
-func (f *inFlight) enter(key string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.n[key] >= f.most {
-		return false
+// network is what failures are counted by: an IPv4 address, or the /64 that an
+// IPv6 host has to itself.
+func network(remote string) string {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
 	}
-	f.n[key]++
-	return true
-}
-
-func (f *inFlight) leave(key string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.n[key]--; f.n[key] == 0 {
-		delete(f.n, key)
+	ip := ap.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.String()
+		}
 	}
+	return ip.String()
 }
