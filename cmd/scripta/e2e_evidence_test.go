@@ -54,16 +54,6 @@ func (r *shownRecord) text(name string) string {
 	return ""
 }
 
-// value is a field's value in hexadecimal.
-func (r *shownRecord) value(name string) string {
-	for _, f := range r.Fields {
-		if f.Name == name {
-			return f.Value
-		}
-	}
-	return ""
-}
-
 func readEvidence(t *testing.T, path string) *evidenceFile {
 	t.Helper()
 	raw, err := os.ReadFile(path)
