@@ -32,6 +32,7 @@ type Sources struct {
 	FreeBytes  func() (int64, error)                        // on the disk that everything lies on
 	Witnesses  func() []witness.PeerState                   // of the log, always in one order
 	Cosigned   func() *checkpoint.Signed                    // the latest one that a quorum of them cosigned
+	Scrub      func() (findings int, ended time.Time)       // what is not as it was written; when everything was last read
 }
 
 // Metrics is a Prometheus registry with everything that an operator watches.
@@ -184,6 +185,15 @@ func (m *Metrics) ofRest(s Sources) {
 		m.gauge("extracts_open", "Extracts asked for and not answered.", func() float64 { n, _, _ := s.Extracts(); return float64(n) })
 		m.gauge("extracts_late", "Extracts not answered by their due date.", func() float64 { _, n, _ := s.Extracts(); return float64(n) })
 		m.counter("extracts_failures_total", "Productions of an extract that failed and were put off.", func() float64 { _, _, n := s.Extracts(); return float64(n) })
+	}
+	if s.Scrub != nil {
+		m.gauge("scrub_findings", "Things that are not what was written, as the scrub found.", func() float64 { n, _ := s.Scrub(); return float64(n) })
+		m.gauge("scrub_age_seconds", "Time since everything was last read by the scrub; -1 if it never was.", func() float64 {
+			if _, ended := s.Scrub(); !ended.IsZero() {
+				return time.Since(ended).Seconds()
+			}
+			return -1
+		})
 	}
 	if s.FreeBytes != nil {
 		m.gauge("disk_free_bytes", "Free space where the data lies; -1 if it cannot be told.", func() float64 {

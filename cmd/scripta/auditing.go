@@ -21,6 +21,7 @@ import (
 	"scripta/merkle"
 	"scripta/merkle/checkpoint"
 	"scripta/register/audit"
+	"scripta/register/evidence"
 	"scripta/register/extract"
 	"scripta/register/record"
 )
@@ -122,30 +123,38 @@ func (a *app) auditPackages(ctx context.Context, wrong func(place, text string))
 		wrong(a.dir.Public(), err.Error())
 		return nil
 	}
-	all, err := archive.VerifyAll(dir, *trust)
-	if err != nil {
-		wrong(dir, err.Error())
-	}
-	for _, v := range all {
-		for _, c := range v.Report.Checks {
+	wrongOf := func(name string, r *evidence.Report) {
+		for _, c := range r.Checks {
 			if c.Err != nil && !c.Warning {
-				wrong(filepath.Join(dir, v.Name), fmt.Sprintf("%s: %v", c.Name, c.Err))
+				wrong(filepath.Join(dir, name), fmt.Sprintf("%s: %v", c.Name, c.Err))
 			}
 		}
 	}
 	packages, err := archive.Packages(dir)
 	if err != nil {
+		// One that cannot be read: what can be said of each?
 		wrong(dir, err.Error())
+		all, err := archive.VerifyAll(dir, *trust)
+		if err != nil {
+			wrong(dir, err.Error())
+		}
+		for _, v := range all {
+			wrongOf(v.Name, v.Report)
+		}
+		return nil
 	}
+	var before *archive.Package
 	for _, p := range packages {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		wrongOf(p.Name(), archive.Verify(p.Dir, *trust, before))
+		before = p
 		if c := archive.VerifyRecords(p, a.register); c.Err != nil {
 			wrong(p.Dir, fmt.Sprintf("%s: %v", c.Name, c.Err))
 		}
-		cp, err := a.merkle.RootAt(ctx, p.Index.EndSize)
-		if err != nil || archive.Digest(cp) != p.Index.EndRoot {
+		root, err := a.merkle.RootAt(ctx, p.Index.EndSize)
+		if err != nil || archive.Digest(root) != p.Index.EndRoot {
 			wrong(p.Dir, fmt.Sprintf("its root of %d leaves is not the log's: %v", p.Index.EndSize, err))
 		}
 	}

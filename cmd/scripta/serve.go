@@ -71,6 +71,7 @@ type daemon struct {
 	smtp     *smtpd.Server
 	web      *web
 
+	scrub      *scrubber
 	spoolClose func() error
 
 	waiting int // messages accepted and not finished, when serve has ended
@@ -90,6 +91,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	if err := d.openPipeline(ctx); err != nil {
 		return err
 	}
+	d.scrub = openScrubber(d.app)
 	if err := d.openWeb(); err != nil {
 		return err
 	}
@@ -109,6 +111,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 		background.Go(func() { d.closer.Run(run) })
 	}
 	background.Go(func() { d.web.requests.Run(run) })
+	background.Go(func() { d.scrub.run(run) })
 	d.pipeline.Start(workers)
 	stopped := make(chan error, 1)
 	listeners.serve(func(name string, err error) {

@@ -95,6 +95,7 @@ func (d *daemon) roles() []roleCheck {
 		{"time stamps", d.stampsRole},
 		{"witnesses", d.witnessRole},
 		{"archive", d.archiveRole},
+		{"scrub", d.scrub.role},
 	}
 	if d.cfg.Log.Engine != config.EngineEmbedded {
 		roles = append(roles, roleCheck{"cluster", d.clusterRole})

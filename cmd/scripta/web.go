@@ -56,6 +56,7 @@ func (d *daemon) openWeb() error {
 		FreeBytes: d.freeBytes,
 		Witnesses: d.witnessStates,
 		Cosigned:  d.lastCosigned,
+		Scrub:     d.scrub.findings,
 	})
 	published, shown := d.merkle.Handler(), d.merkle.Checkpoint
 	if d.witnesses != nil {

@@ -35,6 +35,7 @@ type Config struct {
 	Witness  Witness  `toml:"witness" doc:"Witnesses of the log (c2sp.org/tlog-witness): without one, a disk that was rolled back whole goes unnoticed"`
 	Receipts Receipts `toml:"receipts" doc:"Receipts and envelopes that were issued"`
 	Archive  Archive  `toml:"archive" doc:"Daily closings and their conservation packages"`
+	Scrub    Scrub    `toml:"scrub" doc:"Reading everything that is kept again and again, to notice what the disk lost"`
 	Calendar Calendar `toml:"calendar" doc:"Italian working days, which due dates are counted in"`
 }
 
@@ -128,6 +129,12 @@ type Archive struct {
 	Automatic bool   `toml:"automatic" doc:"Close each day at UTC midnight; otherwise scripta archive close does"`
 }
 
+// Scrub says how often, and how fast, everything is read again.
+type Scrub struct {
+	Interval       Duration `toml:"interval" range:"0s..8784h" doc:"Time from the end of a reading to the next; 0s = never"`
+	BytesPerSecond int64    `toml:"bytes_per_second" range:"65536..1099511627776" doc:"How fast it reads at most"`
+}
+
 // Calendar completes the national holidays, which are built in.
 type Calendar struct {
 	PatronDay         string `toml:"patron_day" doc:"Patron's day at the provider's seat, MM-DD (Milan \"12-07\"); empty = none"`
@@ -179,6 +186,7 @@ func Default(domain, provider string, portBase int) Config {
 		Witness:  Witness{Peers: []string{}, BelowQuorum: BelowQuorumWarn, Patience: Duration{Duration: 5 * time.Minute}},
 		Receipts: Receipts{KeepOriginals: true},
 		Archive:  Archive{Dir: "archive", Automatic: true},
+		Scrub:    Scrub{Interval: Duration{Duration: 7 * 24 * time.Hour}, BytesPerSecond: 8 << 20},
 	}
 }
 
