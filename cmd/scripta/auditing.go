@@ -20,6 +20,8 @@ import (
 	"scripta/internal/keys"
 	"scripta/merkle"
 	"scripta/merkle/checkpoint"
+	"scripta/mta"
+	"scripta/mta/spool"
 	"scripta/register/audit"
 	"scripta/register/evidence"
 	"scripta/register/extract"
@@ -261,4 +263,35 @@ func (a *app) checkPlainFiles(context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// newestChecked is how many of the newest stored messages each start looks for
+// in the log: more than are stored between two checkpoints.
+const newestChecked = 4096
+
+// checkNewest looks whether the log has the records of the newest messages that
+// are stored. A message is stored before its record is appended, by a job that is
+// kept until both are done: without record and job the log has lost leaves, which
+// no checkpoint covered yet.
+func (d *daemon) checkNewest(ctx context.Context, jobs []*spool.Job) error {
+	underWay, err := mta.UnderWay(jobs)
+	if err != nil {
+		return err
+	}
+	frames, err := d.register.Receipts().Newest(newestChecked)
+	if err != nil {
+		return err
+	}
+	for _, f := range frames {
+		_, ok, err := d.register.Lookup(ctx, f.ID)
+		if err != nil {
+			return err
+		}
+		if ok || underWay(f.ID.Transaction()) {
+			continue
+		}
+		d.lost++
+		d.log.Error("the log does not have the record of a message that was issued: its newest leaves were lost; see docs/operating.md", "record", f.ID, "file", f.File, "offset", f.Offset)
+	}
+	return nil
 }

@@ -72,6 +72,7 @@ type daemon struct {
 	web      *web
 
 	scrub      *scrubber
+	lost       int // stored messages whose records the log does not have
 	spoolClose func() error
 
 	waiting int // messages accepted and not finished, when serve has ended
@@ -166,6 +167,9 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 		return err
 	}
 	d.spoolClose = sp.Close
+	if err := d.checkNewest(ctx, jobs); err != nil {
+		return errors.Join(err, sp.Close())
+	}
 	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: d.index, Composer: d.composer,
 		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})

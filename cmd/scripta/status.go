@@ -74,6 +74,9 @@ type roleCheck struct {
 func (d *daemon) roles() []roleCheck {
 	roles := []roleCheck{
 		{"register", func() (string, error) {
+			if d.lost > 0 {
+				return "", fmt.Errorf("the records of %d issued messages are lost: the log lost its newest leaves. See docs/operating.md", d.lost)
+			}
 			return fmt.Sprintf("%d records", d.merkle.Size()), d.register.Ready(time.Now())
 		}},
 		{"index", func() (string, error) {

@@ -49,7 +49,8 @@ type Options struct {
 	// KeepsContents says that authors' messages are kept.
 	KeepsContents bool
 	// UnderWay reports whether a transaction is not finished: it may have stored
-	// what it has not recorded yet. May be nil.
+	// what it has not recorded yet. If it is nil, a message without a record is a
+	// note only.
 	UnderWay func(transaction [16]byte) bool
 	// Steps come last.
 	Steps []Step

@@ -197,6 +197,10 @@ func TestFindings(t *testing.T) {
 	if r.OK() || r.Wrong() != 11 || len(told) != len(r.Findings) {
 		t.Errorf("%d wrong, %d told", r.Wrong(), len(told))
 	}
+	o.UnderWay = func([16]byte) bool { return false }
+	if r := f.run(o); r.Wrong() != 12 {
+		t.Errorf("%d wrong", r.Wrong())
+	}
 	o.UnderWay = func(tx [16]byte) bool { return tx == orphan.ID.Transaction() }
 	if r := f.run(o); slices.ContainsFunc(r.Findings, func(x Finding) bool { return x.Note }) {
 		t.Error("a message of a transaction under way is told of")

@@ -29,9 +29,10 @@ func (a *Audit) messages(ctx context.Context) error {
 		switch {
 		case err != nil:
 			a.wrong(place, "the record of the message cannot be read: %v", err)
-		case !ok && a.o.UnderWay != nil && a.o.UnderWay(f.ID.Transaction()):
-		case !ok:
-			a.note(place, "no record tells of the message: a transaction that stored it never came to its end")
+		case !ok && a.o.UnderWay == nil:
+			a.note(place, "no record tells of the message: its transaction is under way, or the log lost its newest leaves")
+		case !ok && !a.o.UnderWay(f.ID.Transaction()):
+			a.wrong(place, "no record tells of the message, and its transaction is not under way: the log lost leaves")
 		}
 		if _, err := r.Receipts().Get(f.ID); err != nil && !errors.Is(err, keys.ErrDisposed) {
 			a.wrong(place, "the message cannot be read: %v", err)

@@ -46,6 +46,25 @@ func (s *Store) Each(from Frame, visit func(f Frame) error, damaged func(file st
 	return nil
 }
 
+// Newest returns the last n frames of the newest file, or fewer if it has not got
+// so many, the oldest first.
+func (s *Store) Newest(n int) ([]Frame, error) {
+	s.mu.RLock()
+	name := s.segment(s.number)
+	s.mu.RUnlock()
+	var last []Frame
+	var damage error
+	err := s.Each(Frame{File: name}, func(f Frame) error {
+		if last = append(last, f); len(last) >= 2*n {
+			last = append(last[:0], last[len(last)-n:]...)
+		}
+		return nil
+	}, func(file string, offset int64, err error) {
+		damage = fmt.Errorf("%s at %d: %w", file, offset, err)
+	})
+	return last[max(0, len(last)-n):], errors.Join(err, damage)
+}
+
 func (s *Store) eachOf(n uint32, off int64, visit func(Frame) error, damaged func(string, int64, error)) error {
 	s.mu.RLock()
 	j, active := s.active, n == s.number
