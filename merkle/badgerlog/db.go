@@ -222,6 +222,9 @@ func (db *DB) start() error {
 	if err := db.leaves.replay(mark, r.visit); err != nil {
 		return err
 	}
+	if n := db.leaves.torn(); n > 0 {
+		db.opt.Logger.Warn("an unfinished write was cut off the newest leaf file: nobody was answered for it, if the disk kept what it had been given", "bytes", n)
+	}
 	if r.batches > 0 {
 		db.opt.Logger.Info("the log's database was brought up to date with the leaf files", "batches", r.batches)
 	}

@@ -105,6 +105,16 @@ func (f *leafFiles) replay(from place, visit func(at place, rec []byte) error) e
 	return nil
 }
 
+// torn is how many bytes replay cut off the newest file.
+func (f *leafFiles) torn() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if j := f.open[f.last]; j != nil {
+		return j.Torn()
+	}
+	return 0
+}
+
 // append makes records durable, together, and returns where they begin and where
 // the last one ends. An error of the disk being full leaves everything as it was; any
 // other is final.
