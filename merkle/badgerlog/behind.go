@@ -159,10 +159,27 @@ func (db *DB) catchUp() {
 		case <-db.stopCatchUp:
 			stopped = true
 		}
+		for !db.roomToFlush() {
+			select {
+			case <-time.After(behindEvery):
+				continue
+			case <-db.stopCatchUp:
+			}
+			db.opt.Logger.Warn("the disk is full: the database stays behind the leaf files, and the next opening brings it up to date", "dir", db.opt.Dir)
+			return
+		}
 		if err := db.flush(); err != nil {
 			return // db.fail was called; Close says so
 		}
 	}
+}
+
+// roomToFlush reports whether the disk has room for what a flush writes. Badger
+// writes through mapped files, where a full disk would kill the process; what it
+// does not get now is safe in the leaf files.
+func (db *DB) roomToFlush() bool {
+	free, ok := freeSpace(db.opt.Dir)
+	return !ok || free >= db.opt.MinFree/2
 }
 
 // flush writes to Badger what is behind now. The place up to which Badger has
