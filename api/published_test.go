@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -54,8 +55,12 @@ func TestPublishedLog(t *testing.T) {
 		}
 	}
 	// What the disk made of it is not served.
-	f.must(os.WriteFile(filepath.Join(f.dir, "stamps", "3.tsr"), append(reply[:len(reply)-1:len(reply)-1], reply[len(reply)-1]^1), 0o600))
-	f.wantProblem(f.do(request{path: "/timestamp/3.tsr"}), 500, "internal")
+	for i := range reply {
+		changed := bytes.Clone(reply)
+		changed[i] ^= 1 << (i % 8)
+		f.must(os.WriteFile(filepath.Join(f.dir, "stamps", "3.tsr"), changed, 0o600))
+		f.wantProblem(f.do(request{path: "/timestamp/3.tsr"}), 500, "internal")
+	}
 	if w := f.do(request{path: "/log.vkey"}); w.Body.String() != f.o.LogKey+"\n" {
 		t.Errorf("%s", w.Body)
 	}

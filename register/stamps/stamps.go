@@ -4,7 +4,8 @@
 // anchored within the stamping interval at a cost that does not grow with
 // traffic. Of each stamp three files are kept, all that evidence needs: the
 // checkpoint's text as stamped (SIZE.txt), the request (SIZE.tsq) and the whole
-// reply (SIZE.tsr). A token counts only after every check of tsa.Verify.
+// reply (SIZE.tsr). A token counts only after every check of tsa.Verify. The
+// SHA-256 of the reply is kept, too (SIZE.sum): not every bit of it is signed.
 package stamps
 
 import (
@@ -37,6 +38,9 @@ type Stamp struct {
 
 // ErrNotFound says that no stamp is kept for a size.
 var ErrNotFound = errors.New("stamps: no time stamp for this size")
+
+// errChanged says that a reply is not the one that was kept.
+var errChanged = errors.New("the reply, or its sum, is not what was kept")
 
 // Store keeps stamps in a folder. Its methods may be called concurrently.
 type Store struct {
@@ -86,11 +90,11 @@ func (s *Store) Verify(cp *checkpoint.Signed, reply []byte, c tsa.Check) (*Stamp
 // Put keeps a verified stamp and what was asked for. The reply is written last:
 // a stamp whose .tsr is there is whole.
 func (s *Store) Put(st *Stamp, request []byte) error {
-	size := st.Signed.Size
+	size, sum := st.Signed.Size, sha256.Sum256(st.Reply)
 	for _, f := range []struct {
 		ext  string
 		data []byte
-	}{{"txt", st.Signed.Stamped()}, {"tsq", request}, {"tsr", st.Reply}} {
+	}{{"txt", st.Signed.Stamped()}, {"tsq", request}, {"sum", fmt.Appendf(nil, "%x\n", sum)}, {"tsr", st.Reply}} {
 		if err := durable.WriteFile(s.fsys, s.name(size, f.ext), f.data, 0o600); err != nil {
 			return fmt.Errorf("couldn't keep the time stamp: %w", err)
 		}
@@ -116,6 +120,12 @@ func (s *Store) Get(size uint64) (*Stamp, error) {
 	}
 	reply, err := s.read(size, "tsr")
 	if err != nil {
+		return nil, err
+	}
+	// Stamps of before there were sums have none.
+	if sum, err := s.read(size, "sum"); err == nil && string(sum) != fmt.Sprintf("%x\n", sha256.Sum256(reply)) {
+		return nil, fmt.Errorf("kept time stamp of size %d: %w", size, errChanged)
+	} else if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
 	st, err := s.Verify(cp, reply, tsa.Check{})
