@@ -79,7 +79,7 @@ func TestBitFlips(t *testing.T) {
 	if _, err := exec.LookPath("cp"); err != nil {
 		missing(t, "cp is not installed")
 	}
-	n := size(28, 60, 600)
+	n := size(28, 56, 600)
 	workers := size(2, 2, 2)
 	seed := seeded(t).Uint64()
 	clean, killed := bitflipFolders(t)
