@@ -290,6 +290,54 @@ func TestInterruptedWrite(t *testing.T) {
 	}
 }
 
+// TestSettle holds that what an interrupted write left is cut off before another log
+// stands behind it: with one, it would be damage.
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	dir := database(t, false)
+	name := one(t, dir, "*.mem")
+	whole, err := readData(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Settle(dir); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := readData(name); err != nil || !bytes.Equal(b, whole) {
+		t.Fatalf("an intact log was changed: %v", err)
+	}
+	torn := appendEntries(bytes.Clone(whole), 13, 40, 300)
+	clear(torn[len(whole)/page*page+page:][:page])
+	for _, left := range [][]byte{torn, torn[:len(whole)+700]} {
+		if err := os.WriteFile(name, append(bytes.Clone(left), make([]byte, 10*page)...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckWAL(name, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckWAL(name, false); err == nil {
+			t.Fatal("there is nothing to settle")
+		}
+		if err := Settle(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckWAL(name, false); err != nil {
+			t.Errorf("after settling: %v", err)
+		}
+	}
+	db, err := badger.OpenManaged(badger.DefaultOptions(dir).WithSyncWrites(true).WithMemTableSize(8 << 20).WithLogger(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if v := db.MaxVersion(); v != 12 {
+		t.Errorf("Badger keeps %d of 12 commits", v)
+	}
+	if err := Settle(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+}
+
 // appendEntries appends a transaction of n entries.
 func appendEntries(b []byte, version uint64, n, size int) []byte {
 	for i := range n + 1 {

@@ -159,9 +159,22 @@ func checkWAL(b []byte, newest bool) (at int, ok bool) {
 	if len(b) < walHead || binary.BigEndian.Uint64(b) != 0 {
 		return 0, len(bytes.TrimRight(b, "\x00")) == 0
 	}
-	var last, open uint64 // versions of the last whole transaction and of the one that is not, 0: none
-	at = walHead
-	end := at // of the last whole transaction
+	at, end, last, open := intact(b)
+	rest := bytes.TrimRight(b[at:], "\x00")
+	if !newest {
+		return at, len(rest) == 0 && end == at
+	}
+	if len(rest) == 0 || interrupted(b, at, last, open) {
+		return at, true
+	}
+	return at, false
+}
+
+// intact returns where the first entry begins that is not intact, or of another
+// transaction than the unfinished one before it; where the last whole transaction
+// ends; and the versions of that one and of the unfinished one, 0: none.
+func intact(b []byte) (at, end int, last, open uint64) {
+	at, end = walHead, walHead
 	for at < len(b) {
 		e, ok := parseEntry(b[at:])
 		if !ok || open != 0 && e.version != open {
@@ -177,14 +190,43 @@ func checkWAL(b []byte, newest bool) (at int, ok bool) {
 			last, end = e.version, at
 		}
 	}
-	rest := bytes.TrimRight(b[at:], "\x00")
-	if !newest {
-		return at, len(rest) == 0 && end == at
+	return at, end, last, open
+}
+
+// Settle cuts off, durably, what an interrupted write left at the end of the newest
+// write-ahead log of a database that Check has passed. Badger does so too when it
+// opens it, and begins another log, but syncs neither: a power cut soon after
+// could bring the remains back, and they would now be damage, because another
+// log stands behind them.
+func Settle(dir string) error {
+	names, err := numbered(dir, ".mem")
+	if err != nil || len(names) == 0 {
+		return err
 	}
-	if len(rest) == 0 || interrupted(b, at, last, open) {
-		return at, true
+	name := names[len(names)-1]
+	b, err := readData(name)
+	if err != nil {
+		return fmt.Errorf("couldn't read the write-ahead log: %w", err)
 	}
-	return at, false
+	if len(b) <= walHead {
+		return nil
+	}
+	// Zeros that end an entry were cut off with the others.
+	_, end, _, _ := intact(append(b, make([]byte, 8)...))
+	if end >= len(b) {
+		return nil
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err == nil {
+		if err = f.Truncate(int64(end)); err == nil {
+			err = f.Sync()
+		}
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't cut off an interrupted write: %w", err)
+	}
+	return nil
 }
 
 // interrupted tells whether an unfinished last write explains that no intact entry

@@ -142,6 +142,11 @@ func Open(opt Options) (*DB, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("couldn't check the log database %s: %w", opt.Dir, err)
 	}
+	if !opt.ReadOnly {
+		if err := badgerfile.Settle(opt.Dir); err != nil {
+			return nil, fmt.Errorf("couldn't open the log database %s: %w", opt.Dir, err)
+		}
+	}
 	// Managed: this package gives the versions. A read then takes the last
 	// durable one, where Badger's own would wait for the commit under way.
 	b, err := badger.OpenManaged(badger.DefaultOptions(opt.Dir).
