@@ -48,8 +48,8 @@ func TestPythonVerifierSaysWhy(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--help"}, "verify_evidence.py FILE [LOG.vkey]"},
-		{nil, "verify_evidence.py FILE [LOG.vkey]"},
+		{[]string{"--help"}, "verify_evidence.py FILE [LOG.vkey"},
+		{nil, "verify_evidence.py FILE [LOG.vkey"},
 		{[]string{filepath.Join(dir, "absent")}, "FAILED: couldn't read "},
 		{[]string{write("text", []byte("no archive"))}, "FAILED: this is no evidence file"},
 		{[]string{write("empty.zip", archive())}, "FAILED: the archive has no file SHA256SUMS"},
