@@ -1,8 +1,10 @@
 package mta
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/durable/faultfs"
 	"scripta/mta/spool"
+	"scripta/register/record"
 )
 
 func TestBacklog(t *testing.T) {
@@ -143,5 +146,36 @@ func TestPanicIsAnErrorOfItsJob(t *testing.T) {
 	p.index = roots
 	if err := p.run(t.Context(), first, slog.New(slog.DiscardHandler)); err != nil {
 		t.Errorf("the next run: %v", err)
+	}
+}
+
+// A message whose first record may be in the log, or may get there yet, is not
+// acknowledged, and ends with an outcome nevertheless: once, also when the record
+// turns out to be there.
+func TestRecordInDoubt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel() // whoever waits for the append gives up at once
+	msg := "From: mario@" + domain + "\r\nTo: lucia@" + domain + "\r\nMessage-ID: <one@client>\r\n\r\nx\r\n"
+	_, err = p.handIn(gone, strings.NewReader(msg), "mario@"+domain, []string{"lucia@" + domain}, "mario@"+domain, record.Peer{}, func(err error) error { return err })
+	if err == nil {
+		t.Fatal("acknowledged")
+	}
+	if b := p.Backlog(); b.Failing != 1 || b.Waiting != 1 {
+		t.Errorf("the backlog is %+v", b)
+	}
+	p.Start(1)
+	until(t, "the message ends", func() bool { return p.Backlog() == Backlog{} })
+	if got := p.records(t, "one"); !maps.Equal(got, inRegister) {
+		t.Errorf("records %v", got)
+	}
+	if got := w.mailboxOf("lucia"); !maps.Equal(got, ofRecipient) {
+		t.Errorf("lucia has %v", got)
 	}
 }

@@ -88,6 +88,7 @@ type task struct {
 	submission *submission
 	original   *pec.Original
 	placed     bool                // it has a place, which its first run gives up
+	unrecorded bool                // whether its first record is in the log nobody knows
 	rerun      bool                // an earlier run, of this process or another, may have stored or recorded something
 	held       *receipts.Held      // messages and contents of this run
 	moved      []*mailbox.Prepared // published in this run, and not flushed yet

@@ -142,6 +142,12 @@ func (p *Pipeline) carry(ctx context.Context, t *task, log *slog.Logger) (err er
 		p.leave()
 		t.placed = false
 	}
+	if t.unrecorded {
+		if err := p.recordSubmission(ctx, t); err != nil {
+			return err
+		}
+		t.unrecorded = false
+	}
 	s := t.submission
 	t.held, t.moved = p.register.Receipts().Hold(p.register.Contents()), nil
 	defer func() {
@@ -385,19 +391,35 @@ func (p *Pipeline) take(ctx context.Context, id spool.ID, w *receipts.ContentWri
 		p.abandon(id, job, s)
 		return err
 	}
-	first := register.Entry{ID: record.MakeID(id, stepSubmitted, 0), Record: p.submitted(s, id)}
-	if _, err := p.register.Append(ctx, first); err != nil {
-		if !errors.Is(err, register.ErrStopped) { // refused whole: the record is not in doubt
-			p.abandon(id, job, s)
-		}
+	t := &task{job: job, submission: s, original: o}
+	switch err := p.recordSubmission(ctx, t); {
+	case err == nil:
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, register.ErrTooLarge): // refused whole: the record is not in doubt
+		p.abandon(id, job, s)
+		return err
+	case errors.Is(err, register.ErrStopped): // a restart finds out
+		return err
+	default:
+		// The record may be in the log, or get there yet, and then the message
+		// must not stay without an outcome.
+		t.unrecorded = true
+		p.backlog.add(id, s.Moment.Time)
+		p.putOff(t, err, p.log.With("tx", s.id))
 		return err
 	}
 	p.backlog.add(id, s.Moment.Time)
+	t.placed = true
 	select {
-	case p.tasks <- &task{job: job, submission: s, original: o, placed: true}:
+	case p.tasks <- t:
 	case <-p.ctx.Done(): // stopping: the job is run after the restart
 	}
 	return nil
+}
+
+// recordSubmission appends the transaction's first record.
+func (p *Pipeline) recordSubmission(ctx context.Context, t *task) error {
+	_, err := p.register.Append(ctx, register.Entry{ID: record.MakeID(t.job.ID, stepSubmitted, 0), Record: p.submitted(t.submission, t.job.ID)})
+	return err
 }
 
 // abandon forgets a message that was refused on the way; job is nil when there
