@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 
 	"scripta/internal/cms"
 	"scripta/mta/mailbox"
@@ -80,6 +81,8 @@ func (p *Pipeline) receive(ctx context.Context, t *task, b *batch, acceptance, i
 	s := t.submission
 	var at moment // the Incoming Point's one time reading
 	noted := make(chan error, 1)
+	var noting sync.WaitGroup
+	defer noting.Wait() // also when the check panics: the next run must see the note or its absence
 	if done, err := t.job.Noted("received", &at); err != nil {
 		return err
 	} else if done {
@@ -90,7 +93,7 @@ func (p *Pipeline) receive(ctx context.Context, t *task, b *batch, acceptance, i
 		}
 		// Durable before anything that tells of it is, while the envelope is
 		// being checked.
-		go func() { noted <- p.spool.Note(t.job, "received", at) }()
+		noting.Go(func() { noted <- p.spool.Note(t.job, "received", at) })
 	}
 	env, err := p.checkEnvelope(t, issuedEnvelope, at)
 	if err != nil {
