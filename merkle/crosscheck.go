@@ -108,7 +108,7 @@ func (e *checked) alarmed() error {
 
 func (e *checked) raise(err error) error {
 	if e.alarm.CompareAndSwap(nil, &err) {
-		e.log.Error("ALARM: the log and its copy on the cluster differ; nothing is added any more", "origin", e.origin, "err", err)
+		e.log.Error("ALARM: nothing is added to the log any more", "origin", e.origin, "err", err)
 	}
 	return err
 }
@@ -169,7 +169,7 @@ func (e *checked) connect(ctx context.Context) error {
 		_ = e.far.lease.Close()
 		e.far.lease = nil
 	}
-	return e.far.join(ctx, e.opt.Lease, e.log)
+	return e.far.join(ctx, e.opt.Lease, e.log, func(err error) { _ = e.raise(err) })
 }
 
 // compare compares the roots at the cluster's size, and returns that and ours.

@@ -62,9 +62,14 @@ var origins atomic.Uint32
 // clusterOptions are those of a new log on a cluster.
 func clusterOptions(t testing.TB, c *clustertest.Cluster, dir string) Options {
 	t.Helper()
-	opt := options(t, dir)
-	opt.Origin = fmt.Sprintf("log.example/scripta/c%d", origins.Add(1))
-	opt.Signer, opt.Verifier = testKey(t, opt.Origin, 1)
-	opt.Cluster = &Cluster{Address: c.Address, Lease: cluster.LeaseOptions{Database: c.Database, Node: "a", TTL: 3 * time.Second}}
+	return onCluster(t, options(t, dir), c.Address, c.Database, fmt.Sprintf("log.example/scripta/c%d", origins.Add(1)))
+}
+
+// onCluster puts a log with an origin of its own on a cluster.
+func onCluster(t testing.TB, opt Options, address, database, origin string) Options {
+	t.Helper()
+	opt.Origin = origin
+	opt.Signer, opt.Verifier = testKey(t, origin, 1)
+	opt.Cluster = &Cluster{Address: address, Lease: cluster.LeaseOptions{Database: database, Node: "a", TTL: 3 * time.Second}}
 	return opt
 }

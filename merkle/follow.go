@@ -2,6 +2,7 @@ package merkle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -112,6 +113,10 @@ func (r *remote) project(ctx context.Context, leaves []*trillian.LogLeaf) error 
 	}
 	// It is on the disk here in a moment, or the disk has failed: nothing to cut off.
 	resp, err := r.local.client.AddSequencedLeaves(context.WithoutCancel(ctx), req)
+	if errors.Is(err, ErrDiskFull) {
+		// Not said as such: who hears of a full disk takes it that nothing was added.
+		return fmt.Errorf("%w: couldn't bring the log's projection up to date: %v", ErrUnavailable, err)
+	}
 	if err != nil {
 		return fmt.Errorf("couldn't bring the log's projection up to date: %w", err)
 	}

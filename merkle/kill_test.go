@@ -18,6 +18,10 @@ import (
 // victim names the folder of the log in a process that is made to be killed.
 const victim = "SCRIPTA_TEST_VICTIM"
 
+// victimCluster has the address, the database and the log's origin of a victim on
+// a cluster.
+const victimCluster = "SCRIPTA_TEST_VICTIM_CLUSTER"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(victim); dir != "" {
 		beKilled(dir)
@@ -39,6 +43,9 @@ func (victimTB) Fatal(args ...any) { fmt.Fprintln(os.Stderr, args...); os.Exit(1
 func beKilled(dir string) {
 	tb := victimTB{}
 	opt := options(tb, dir)
+	if c := strings.Fields(os.Getenv(victimCluster)); len(c) == 3 {
+		opt = onCluster(tb, opt, c[0], c[1], c[2])
+	}
 	opt.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	l, err := Open(context.Background(), opt)
 	if err != nil {
@@ -103,12 +110,28 @@ func TestKilled(t *testing.T) {
 	if testing.Short() {
 		rounds = 2
 	}
-	ctx, dir := context.Background(), t.TempDir()
+	killRounds(t, options(t, t.TempDir()), rounds, 1500)
+}
+
+// TestKilledOnCluster is the same with the log on a cluster: what the victim had
+// on its way is there, in doubt.
+func TestKilledOnCluster(t *testing.T) {
+	t.Parallel()
+	rounds := 4
+	if testing.Short() {
+		rounds = 2
+	}
+	killRounds(t, clusterOptions(t, shared.cluster(t), t.TempDir()), rounds, 300)
+}
+
+func killRounds(t *testing.T, opt Options, rounds, most int) {
+	t.Helper()
+	ctx := context.Background()
 	answered := map[uint64]uint64{}  // index by number
 	published := map[uint64]string{} // root by size
 	for round := range rounds {
-		killOne(t, dir, 1+rand.IntN(1500), answered, published)
-		l := open(t, options(t, dir))
+		killOne(t, opt, 1+rand.IntN(most), answered, published)
+		l := open(t, opt)
 		if err := l.Verify(ctx); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
@@ -145,10 +168,13 @@ func TestKilled(t *testing.T) {
 }
 
 // killOne runs a victim, kills it after enough answers and notes what it said.
-func killOne(t *testing.T, dir string, enough int, answered map[uint64]uint64, published map[uint64]string) {
+func killOne(t *testing.T, opt Options, enough int, answered map[uint64]uint64, published map[uint64]string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), victim+"="+dir)
+	cmd.Env = append(os.Environ(), victim+"="+opt.Dir)
+	if c := opt.Cluster; c != nil {
+		cmd.Env = append(cmd.Env, victimCluster+"="+c.Address+" "+c.Lease.Database+" "+opt.Origin)
+	}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -34,8 +34,8 @@ type peer struct {
 }
 
 // join takes the lease, finds the tree or makes it, and keeps the lease from then
-// on. conn is there.
-func (p *peer) join(ctx context.Context, opt cluster.LeaseOptions, log *slog.Logger) (err error) {
+// on; fenced is told when another node has it. conn is there.
+func (p *peer) join(ctx context.Context, opt cluster.LeaseOptions, log *slog.Logger, fenced func(error)) (err error) {
 	if p.lease, err = takeLease(ctx, opt, log); err != nil {
 		return err
 	}
@@ -52,6 +52,7 @@ func (p *peer) join(ctx context.Context, opt cluster.LeaseOptions, log *slog.Log
 	p.keep.Go(func() {
 		if err := p.lease.Keep(run); err != nil {
 			log.Error("this node may not add to the log any more", "origin", opt.Origin, "err", err)
+			fenced(err)
 		}
 	})
 	return nil

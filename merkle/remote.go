@@ -68,7 +68,7 @@ func (r *remote) open(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	if !opt.ReadOnly {
-		if err := r.join(ctx, r.opt.Lease, r.log); err != nil {
+		if err := r.join(ctx, r.opt.Lease, r.log, r.stopped.set); err != nil {
 			return err
 		}
 	}

@@ -175,7 +175,7 @@ func (r *remote) write(ctx context.Context, leaves []*trillian.LogLeaf) error {
 		}
 		switch {
 		case err == nil, r.fatal != nil, errors.Is(err, errMoved), errors.Is(err, ErrFenced), errors.Is(err, ErrHole),
-			errors.Is(err, ErrFatal), errors.Is(err, ErrClosed), errors.Is(err, ErrDiskFull):
+			errors.Is(err, ErrFatal), errors.Is(err, ErrClosed):
 			return err
 		case hopeless(err):
 			return fmt.Errorf("the log server refuses leaves: %w", err)

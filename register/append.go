@@ -30,6 +30,10 @@ var (
 	// ErrStopped says that the log cannot be written any more; what was
 	// acknowledged is safe, and a restart decides what else was.
 	ErrStopped = errors.New("register: stopped")
+	// ErrInDoubt says that it is not known whether the records are in the log, or
+	// will be: the caller's context ended, or a cluster did not answer in time. The
+	// register goes on; appending them again finds out.
+	ErrInDoubt = errors.New("register: not known to be recorded")
 	// ErrTooLarge says that a record has more than MaxRecord bytes. Nothing of
 	// the call was appended, and nobody else is concerned.
 	ErrTooLarge = fmt.Errorf("register: the record has more than %d bytes", MaxRecord)
@@ -72,8 +76,9 @@ type batch struct {
 // the same content answers its old index; with other content the call returns
 // [ErrConflict]. [ErrTooLarge] and what cannot be encoded is told before any of
 // the records is appended; after another error ([ErrBusy], [ErrStopped],
-// ENOSPC, the context's) some may be in the log, and appending them again is
-// safe.
+// ENOSPC, [ErrInDoubt]) some may be in the log, and appending them again is
+// safe. Of a call with one record, it is in doubt only after [ErrStopped] and
+// [ErrInDoubt].
 func (r *Register) Append(ctx context.Context, entries ...Entry) ([]Appended, error) {
 	start := time.Now()
 	drafts := make([]draft, len(entries))
@@ -103,7 +108,7 @@ func (r *Register) Append(ctx context.Context, entries ...Entry) ([]Appended, er
 		select {
 		case <-u.ready:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("%w: %w", ErrInDoubt, ctx.Err())
 		}
 		if u.err != nil {
 			return nil, u.err
@@ -305,7 +310,7 @@ func (r *Register) add(units *[]*unit) (at []uint64, err error) {
 			return nil, fmt.Errorf("register: %w: %w", err, syscall.ENOSPC)
 		case errors.Is(err, merkle.ErrUnavailable):
 			r.logger.Error("records were not taken: whoever brought them tries again", "records", len(leaves), "err", err)
-			return nil, fmt.Errorf("register: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrInDoubt, err)
 		case errors.As(err, &conflict) && conflict.SameIdentity:
 			i := slices.IndexFunc(leaves, func(l merkle.Leaf) bool { return l.Identity == conflict.Identity })
 			if i >= 0 {

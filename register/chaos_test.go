@@ -102,8 +102,10 @@ func (s *site) open(name string, adopt bool, last *checkpoint.Signed) *node {
 		s.t.Fatal(err)
 	}
 	if epoch, from, ok := n.log.Adoption(); ok {
-		if err := n.RecordAdoption(s.t.Context(), epoch, from, name, start); err != nil {
-			s.t.Fatal(err)
+		for _, want := range []bool{true, false} {
+			if fresh, err := n.RecordAdoption(s.t.Context(), epoch, from, name, start); err != nil || fresh != want {
+				s.t.Fatalf("the adoption was recorded: %v, %v", fresh, err)
+			}
 		}
 	}
 	if err := n.Begin(start); err != nil {

@@ -31,19 +31,23 @@ func (r *Register) Void(index uint64) (merkle.Leaf, error) {
 }
 
 // RecordAdoption appends the record that this log came from another node in the
-// given epoch of its lease, unless it was appended before. It is the adopter's
-// first.
-func (r *Register) RecordAdoption(ctx context.Context, epoch int64, from, node string, at time.Time) error {
-	_, err := r.Append(ctx, Entry{ID: adoptionID(r.origin, epoch), Record: &record.Record{
+// given epoch of its lease, unless it was appended before, and reports whether it
+// was not. It is the adopter's first.
+func (r *Register) RecordAdoption(ctx context.Context, epoch int64, from, node string, at time.Time) (fresh bool, err error) {
+	id := adoptionID(r.origin, epoch)
+	if _, _, found, err := r.log.Find(ctx, record.Identity(id)); err != nil || found {
+		return false, err
+	}
+	_, err = r.Append(ctx, Entry{ID: id, Record: &record.Record{
 		Kind: record.Adopted, Time: at.UTC().Truncate(time.Millisecond),
 		Detail: record.SortDetail([]record.Pair{{Name: "epoch", Value: strconv.FormatInt(epoch, 10)}, {Name: "from", Value: from}, {Name: "node", Value: node}})}})
-	if errors.Is(err, ErrConflict) { // appended before, with the time of then
-		return nil
+	if errors.Is(err, ErrConflict) { // it came meanwhile, with the time of then
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("couldn't record that the log was adopted: %w", err)
+		return false, fmt.Errorf("couldn't record that the log was adopted: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // adoptionID is the record id of an adoption: there is one for each epoch.

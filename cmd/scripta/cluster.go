@@ -72,8 +72,11 @@ func (a *app) recordAdoption(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.log.Info("the log came from another node", "from", from, "epoch", epoch)
-	return a.register.RecordAdoption(ctx, epoch, from, node, time.Now())
+	fresh, err := a.register.RecordAdoption(ctx, epoch, from, node, time.Now())
+	if fresh {
+		a.log.Info("the log came from another node", "from", from, "epoch", epoch)
+	}
+	return err
 }
 
 // copyLag is how many records the copy on the cluster may be behind until it
