@@ -28,6 +28,9 @@ type Options struct {
 	Requests *extract.Requests
 	Stamps   *stamps.Store
 	Log      http.Handler // the published log, below its path (merkle.Log.Handler)
+	// Past are the logs that were frozen before; they stay published below their
+	// own paths.
+	Past []PastLog
 	// Checkpoint is what proofs lead to: the latest one that is shown, with its
 	// cosignatures. If it is nil, or returns nil, that is the log's own latest.
 	Checkpoint func() *checkpoint.Signed
@@ -54,6 +57,8 @@ type API struct {
 	proofs chan struct{} // the same for each proof that is being made
 	own    *inFlight     // holders' requests that are being answered, by mailbox
 	page   []byte        // the landing page
+
+	pastPaths map[string]string // of frozen logs, by origin
 }
 
 const (
@@ -78,7 +83,13 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{o: o, slots: make(chan struct{}, requestsAtOnce), proofs: make(chan struct{}, proofsAtOnce), own: newInFlight(requestsPerMailbox)}
+	past := map[string]string{}
+	for _, p := range o.Past {
+		if past[p.Origin], err = logPath(p.Origin, o.Domain); err != nil {
+			return nil, err
+		}
+	}
+	a := &API{o: o, pastPaths: past, slots: make(chan struct{}, requestsAtOnce), proofs: make(chan struct{}, proofsAtOnce), own: newInFlight(requestsPerMailbox)}
 	if a.page, err = landingPage(o, path); err != nil {
 		return nil, err
 	}
@@ -127,11 +138,34 @@ func (a *API) public(logPath string) {
 	both("/v1/records/:index/proof", a.recordProof)
 	both("/v1/log/consistency", a.consistencyProof)
 	for _, prefix := range []string{"", logPath} {
-		log := a.mountLog(prefix)
+		log := mountLog(prefix, a.o.Log)
 		both(prefix+"/checkpoint", log)
 		both(prefix+"/tile/*path", log)
-		both(prefix+"/timestamp/:file", a.timestamp)
+		both(prefix+"/timestamp/:file", a.timestamp(a.o.Stamps))
 	}
+	for _, p := range a.o.Past {
+		prefix := a.pastPaths[p.Origin]
+		log := mountLog(prefix, p.Log)
+		both(prefix+"/checkpoint", log)
+		both(prefix+"/tile/*path", log)
+		both(prefix+"/timestamp/:file", a.timestamp(p.Stamps))
+		both(prefix+"/known-checkpoint", func(c *gin.Context) {
+			forAnybody(c)
+			if len(p.Known) == 0 {
+				fail(c, problemNotFound)
+				return
+			}
+			answer(c, "text/plain; charset=utf-8", "public, max-age=3600", p.Known)
+		})
+	}
+}
+
+// PastLog is a log that was frozen when a rollback was accepted.
+type PastLog struct {
+	Origin string
+	Log    http.Handler // the published log, below its path, up to what is left of it
+	Stamps *stamps.Store
+	Known  []byte // the last checkpoint that it is known to have published, a signed note; empty: none is known
 }
 
 // private routes are a mailbox's own.

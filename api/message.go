@@ -56,9 +56,9 @@ func eventOfMessage(k record.Kind) bool { return k >= record.Submitted && k <= r
 // placeOf is where a record stands in the order of a mailbox's records.
 func placeOf(f *register.Found) position {
 	if f.Record.Kind.Class() != record.Personal {
-		return position{0, f.Index}
+		return position{0, f.Position}
 	}
-	return position{uint16(keys.MonthOf(f.Record.Time)), f.Index}
+	return position{uint16(keys.MonthOf(f.Record.Time)), f.Position}
 }
 
 // visible is a record without the fields that the mailbox's holder may not see.

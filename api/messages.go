@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -19,6 +20,16 @@ import (
 type messageList struct {
 	Messages []*message `json:"messages"`
 	Next     string     `json:"next,omitempty"` // cursor; absent on the last page
+	Gaps     []gap      `json:"gaps,omitempty"` // what the register lost in the period
+}
+
+// gap says that events of a period may be missing ([record.Gap]).
+type gap struct {
+	Origin  string    `json:"origin"`
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to"`
+	Italian string    `json:"it"`
+	English string    `json:"en"`
 }
 
 // maxOpened bounds how many records one page may open: a page that would need
@@ -45,6 +56,10 @@ func (a *API) listMessages(c *gin.Context) {
 		return
 	}
 	out := messageList{Messages: l.found}
+	for _, g := range a.o.Register.Gaps(q.From, q.To) {
+		it, en := g.Statement()
+		out.Gaps = append(out.Gaps, gap{g.Origin, g.From, g.To, it, en})
+	}
 	if l.more {
 		out.Next = l.at.String()
 	}

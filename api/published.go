@@ -20,9 +20,9 @@ func forAnybody(c *gin.Context) {
 	c.Header("Cross-Origin-Resource-Policy", "cross-origin")
 }
 
-// mountLog serves the published log below a path prefix.
-func (a *API) mountLog(prefix string) gin.HandlerFunc {
-	log := http.StripPrefix(prefix, a.o.Log)
+// mountLog serves a published log below a path prefix.
+func mountLog(prefix string, log http.Handler) gin.HandlerFunc {
+	log = http.StripPrefix(prefix, log)
 	return func(c *gin.Context) {
 		forAnybody(c)
 		w := &problemWriter{ResponseWriter: c.Writer}
@@ -63,11 +63,15 @@ func (w *problemWriter) Write(p []byte) (int, error) {
 
 // timestamp answers GET /timestamp/{size}.tsr with the time-stamp reply over the
 // checkpoint of that size, and {size}.txt with the text that it covers.
-func (a *API) timestamp(c *gin.Context) {
+func (a *API) timestamp(kept *stamps.Store) gin.HandlerFunc {
+	return func(c *gin.Context) { a.answerTimestamp(c, kept) }
+}
+
+func (a *API) answerTimestamp(c *gin.Context, kept *stamps.Store) {
 	forAnybody(c)
 	name, ext, _ := strings.Cut(c.Param("file"), ".")
 	size, err := strconv.ParseUint(name, 10, 64)
-	if err != nil || strconv.FormatUint(size, 10) != name || a.o.Stamps == nil {
+	if err != nil || strconv.FormatUint(size, 10) != name || kept == nil {
 		fail(c, problemNotFound.with("there is no time stamp over a checkpoint of this size"))
 		return
 	}
@@ -76,7 +80,7 @@ func (a *API) timestamp(c *gin.Context) {
 		return
 	}
 	// Verified each time: what the disk made of it must not be taken for ours.
-	st, err := a.o.Stamps.Get(size)
+	st, err := kept.Get(size)
 	if errors.Is(err, stamps.ErrNotFound) {
 		fail(c, problemNotFound.with("there is no time stamp over a checkpoint of this size"))
 		return

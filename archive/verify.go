@@ -278,7 +278,7 @@ func (v *verifier) checkCheckpoint() {
 	raw, err := v.read(nameCheckpoint, checkpoint.MaxNoteSize)
 	var cp *checkpoint.Signed
 	if err == nil {
-		cp, err = checkpoint.Open(raw, v.trust.Log)
+		cp, err = checkpoint.Open(raw, v.trust.Key(v.x.Origin))
 	}
 	switch {
 	case err != nil:
@@ -344,7 +344,7 @@ func (v *verifier) checkStamp(size uint64) (*tsa.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	cp, err := checkpoint.Open(text, v.trust.Log)
+	cp, err := checkpoint.Open(text, v.trust.Key(v.x.Origin))
 	if err != nil {
 		return nil, err
 	}

@@ -102,15 +102,18 @@ type CheckpointError struct {
 	Err error
 }
 
+// accept is the way on when a copy that would do is nowhere to be found.
+const accept = "scripta log accept-rollback freezes this origin and begins a new log id"
+
 func (e *CheckpointError) Error() string {
 	var do string
 	switch e.Reason {
 	case ErrMissing:
-		do = "bring the file back from a copy; if there never was one, confirm that the log is to be adopted as it is"
+		do = "bring the file back from a copy; if there is none, " + accept
 	case ErrUnreadable:
-		do = "check the origin and the key in the configuration, or bring the file back from a copy"
+		do = "check log.id in the configuration and public/log.vkey, or bring the file back from a copy; if there is none, " + accept
 	default:
-		do = "do not remove the file: bring the database back from its newest copy; if leaves are lost for good, freeze this origin and begin a new log id"
+		do = "do not remove the file: bring the database back from its newest copy; if records are lost for good, " + accept
 	}
 	s := fmt.Sprintf("%v (checkpoint file %s: %d leaves, database: %d)", e.Reason, e.File, e.Published, e.Size)
 	if e.Err != nil {

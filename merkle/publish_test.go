@@ -205,7 +205,7 @@ func TestRefusesOtherHistories(t *testing.T) {
 			}
 			closeLog(t, l)
 			copyDir(t, filepath.Join(backup, DatabaseDir), filepath.Join(opt.Dir, DatabaseDir))
-		}, ErrInconsistent, "freeze this origin"},
+		}, ErrInconsistent, "accept-rollback freezes this origin"},
 		"the database is gone": {func(t *testing.T, opt *Options, _ string) {
 			if err := os.RemoveAll(filepath.Join(opt.Dir, DatabaseDir)); err != nil {
 				t.Fatal(err)
@@ -220,10 +220,10 @@ func TestRefusesOtherHistories(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(opt.Dir, CheckpointFile), []byte("?\n"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-		}, ErrUnreadable, "check the origin and the key"},
+		}, ErrUnreadable, "check log.id in the configuration"},
 		"another key": {func(t *testing.T, opt *Options, _ string) {
 			opt.Signer, opt.Verifier = testKey(t, testOrigin, 2)
-		}, ErrUnreadable, "check the origin and the key"},
+		}, ErrUnreadable, "check log.id in the configuration"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

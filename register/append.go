@@ -80,6 +80,13 @@ type batch struct {
 // safe. Of a call with one record, it is in doubt only after [ErrStopped] and
 // [ErrInDoubt].
 func (r *Register) Append(ctx context.Context, entries ...Entry) ([]Appended, error) {
+	if len(r.past) > 0 {
+		return r.appendNew(ctx, entries)
+	}
+	return r.append(ctx, entries)
+}
+
+func (r *Register) append(ctx context.Context, entries []Entry) ([]Appended, error) {
 	start := time.Now()
 	drafts := make([]draft, len(entries))
 	for i, e := range entries {
@@ -273,7 +280,7 @@ func (r *Register) sequence() {
 			}
 		}
 		if uint64(len(b.entries)) != b.next-next { // there are leaves of others
-			if b.entries, err = r.readEntries(context.Background(), next, b.next); err != nil {
+			if b.entries, err = r.own().readEntries(context.Background(), next, b.next); err != nil {
 				err = fmt.Errorf("%w: %w", ErrStopped, err)
 				r.logger.Error("records of the log cannot be read for the index: appends are refused until a restart", "err", err)
 				r.fail(err)

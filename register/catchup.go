@@ -36,48 +36,56 @@ func indexEntry(at uint64, month uint16, k *index.Key, rec *record.Record) index
 // catchUpStep is how many leaves are read at once.
 const catchUpStep = 4096
 
-// catchUp adds to the index the leaves that it does not have, and removes from it
-// the months that were disposed of.
-func (r *Register) catchUp(ctx context.Context, progress func(done, total uint64)) error {
-	for _, month := range r.index.Months() {
-		if _, err := r.keys.of(month, false); errors.Is(err, keys.ErrDisposed) {
-			if err := r.index.DropMonth(month); err != nil {
-				return err
-			}
-		}
+// catchUp adds to the index the leaves below size that it does not have, and
+// removes from it the months that were disposed of. It returns how many leaves the
+// index then has.
+func (b book) catchUp(ctx context.Context, size uint64, progress func(done, total uint64)) (next uint64, err error) {
+	if err := b.dropDisposed(); err != nil {
+		return 0, err
 	}
-	next, size := r.index.Next(), r.log.Size()
+	next = b.index.Next()
 	if next > size {
-		return fmt.Errorf("the index knows %d records and the log has %d: the log was rolled back; see docs/operating.md", next, size)
+		return 0, fmt.Errorf("the index knows %d records and the log has %d: the log was rolled back; see docs/operating.md", next, size)
 	}
 	for told := time.Now(); next < size; {
 		if err := ctx.Err(); err != nil {
-			return err
+			return 0, err
 		}
 		end := min(next+catchUpStep, size)
-		entries, err := r.readEntries(ctx, next, end)
+		entries, err := b.readEntries(ctx, next, end)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if err := r.index.Add(entries, end); err != nil {
-			return fmt.Errorf("couldn't write the index: %w", err)
+		if err := b.index.Add(entries, end); err != nil {
+			return 0, fmt.Errorf("couldn't write the index: %w", err)
 		}
 		next = end
 		if progress != nil {
 			progress(next, size)
 		} else if time.Since(told) > 10*time.Second {
 			told = time.Now()
-			r.logger.Info("the index is being made from the log", "records", next, "of", size)
+			b.logger.Info("the index is being made from the log", "records", next, "of", size)
 		}
 	}
-	r.indexed = next
+	return next, nil
+}
+
+// dropDisposed removes from the index the months that were disposed of.
+func (b book) dropDisposed() error {
+	for _, month := range b.index.Months() {
+		if _, err := b.keys.of(month, false); errors.Is(err, keys.ErrDisposed) {
+			if err := b.index.DropMonth(month); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
 // readEntries reads leaves and says under what their records are found. Those of
 // disposed months are found under nothing.
-func (r *Register) readEntries(ctx context.Context, first, end uint64) ([]index.Entry, error) {
-	leaves, err := r.log.Leaves(ctx, first, end-first)
+func (b book) readEntries(ctx context.Context, first, end uint64) ([]index.Entry, error) {
+	leaves, err := b.log.Leaves(ctx, first, end-first)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the log for the index: %w", err)
 	}
@@ -87,7 +95,7 @@ func (r *Register) readEntries(ctx context.Context, first, end uint64) ([]index.
 	for w := range workers {
 		wg.Go(func() {
 			for i := len(leaves) * w / workers; i < len(leaves)*(w+1)/workers; i++ {
-				entries[i], errs[i] = r.entryOf(first+uint64(i), leaves[i])
+				entries[i], errs[i] = b.entryOf(first+uint64(i), leaves[i])
 			}
 		})
 	}
@@ -95,8 +103,8 @@ func (r *Register) readEntries(ctx context.Context, first, end uint64) ([]index.
 	return entries, errors.Join(errs...)
 }
 
-func (r *Register) entryOf(at uint64, l merkle.Leaf) (index.Entry, error) {
-	o, month, err := r.openLeaf(l)
+func (b book) entryOf(at uint64, l merkle.Leaf) (index.Entry, error) {
+	o, month, err := b.keys.open(b.log.Origin(), l)
 	if errors.Is(err, keys.ErrDisposed) {
 		return index.Entry{Index: at, Month: month}, nil
 	}
@@ -107,7 +115,7 @@ func (r *Register) entryOf(at uint64, l merkle.Leaf) (index.Entry, error) {
 	if err != nil {
 		return index.Entry{}, fmt.Errorf("couldn't index record %d: %w", at, err)
 	}
-	k, err := r.keys.of(month, false)
+	k, err := b.keys.of(month, false)
 	if err != nil {
 		return index.Entry{}, err
 	}
@@ -150,7 +158,7 @@ func (r *Register) VerifyIndex(ctx context.Context) (report IndexReport, err err
 		if err := ctx.Err(); err != nil {
 			return report, err
 		}
-		entries, err := r.readEntries(ctx, at, min(at+catchUpStep, size))
+		entries, err := r.own().readEntries(ctx, at, min(at+catchUpStep, size))
 		if err != nil {
 			return report, err
 		}

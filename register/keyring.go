@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"scripta/internal/keys"
+	"scripta/merkle"
 	"scripta/register/index"
 	"scripta/register/record"
 	"scripta/tsa/clock"
@@ -56,6 +57,26 @@ func (k *keyring) of(month uint16, create bool) (*monthKeys, error) {
 	k.derived[month] = m
 	k.mu.Unlock()
 	return m, nil
+}
+
+// open opens the sealed record beside a leaf of a log and checks that it gives
+// the leaf. The month is known also with keys.ErrDisposed.
+func (k *keyring) open(origin string, l merkle.Leaf) (*record.Opened, uint16, error) {
+	leaf, err := record.ParseLeaf(l.Value)
+	if err != nil {
+		return nil, 0, err
+	}
+	sealed := record.Sealed(l.Extra)
+	month, err := sealed.Month()
+	if err != nil {
+		return nil, 0, err
+	}
+	m, err := k.of(month, false)
+	if err != nil {
+		return nil, month, err
+	}
+	o, err := sealed.Open(&m.seal, origin, leaf)
+	return o, month, err
 }
 
 // ReceiptKey implements receipts.Keys.

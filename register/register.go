@@ -23,6 +23,7 @@ type Options struct {
 	Origin  string // of the log
 	Log     *merkle.Log
 	Months  *keys.Months
+	Past    []*Past  // logs that were frozen before this one, the oldest first; Close closes them
 	Samples [][]byte // synthetic messages of the provider, for the receipts' dictionary
 	Logger  *slog.Logger
 	// Patience is how long an append waits when as many records wait to be
@@ -38,6 +39,7 @@ type Register struct {
 	index    *index.DB
 	receipts *receipts.Store
 	contents *receipts.ContentStore
+	past     []*Past
 	logger   *slog.Logger
 
 	room    *admission     // bounds what is in queue
@@ -66,18 +68,19 @@ type opener func(fsys durable.FS, dir, origin string, log *slog.Logger) (*index.
 // open is Open with the index that openIndex gives. progress, if not nil, is told
 // of records that were added to the index.
 func open(ctx context.Context, o Options, openIndex opener, progress func(done, total uint64)) (*Register, error) {
-	r := &Register{origin: o.Origin, log: o.Log, keys: newKeyring(o.Months), logger: o.Logger,
+	r := &Register{origin: o.Origin, log: o.Log, keys: newKeyring(o.Months), past: o.Past, logger: o.Logger,
 		queue: make(chan []*unit, maxWaitingRecords), room: newAdmission(o.Patience), done: make(chan *batch, 16), stop: make(chan struct{}),
 		inflight: map[record.ID]*unit{}, grown: make(chan struct{}), stopped: make(chan struct{})}
 	var err error
 	if r.index, err = openIndex(o.FS, o.indexDir(), o.Origin, o.Logger); err != nil {
 		return nil, err
 	}
-	if r.receipts, err = receipts.Open(o.FS, filepath.Join(o.Dir, "issued"), o.Origin, r.keys, r.index, o.Samples); err != nil {
+	bound := firstOrigin(o.Past, o.Origin)
+	if r.receipts, err = receipts.Open(o.FS, filepath.Join(o.Dir, "issued"), bound, r.keys, r.index, o.Samples); err != nil {
 		return nil, errors.Join(err, r.index.Close())
 	}
-	if r.contents, err = receipts.OpenContents(o.FS, filepath.Join(o.Dir, "contents"), o.Origin, r.keys); err == nil {
-		err = r.catchUp(ctx, progress)
+	if r.contents, err = receipts.OpenContents(o.FS, filepath.Join(o.Dir, "contents"), bound, r.keys); err == nil {
+		r.indexed, err = r.own().catchUp(ctx, r.log.Size(), progress)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.receipts.Close(), r.index.Close())
@@ -123,28 +126,18 @@ func (r *Register) fail(err error) {
 func (r *Register) Stopped() <-chan struct{} { return r.stopped }
 
 // Close lets the appends under way finish and closes the index and the receipts.
-// It does not close the log. Nobody may call Append any more.
+// It does not close the logs. Nobody may call Append any more.
 func (r *Register) Close() error {
 	close(r.stop)
 	r.wait.Wait()
-	return errors.Join(r.receipts.Close(), r.index.Close())
+	err := errors.Join(r.receipts.Close(), r.index.Close())
+	for _, p := range r.past {
+		err = errors.Join(err, p.Close())
+	}
+	return err
 }
 
-// openLeaf opens the sealed record beside a leaf and checks that it gives it.
+// openLeaf opens the sealed record beside a leaf of the register's own log.
 func (r *Register) openLeaf(l merkle.Leaf) (*record.Opened, uint16, error) {
-	leaf, err := record.ParseLeaf(l.Value)
-	if err != nil {
-		return nil, 0, err
-	}
-	sealed := record.Sealed(l.Extra)
-	month, err := sealed.Month()
-	if err != nil {
-		return nil, 0, err
-	}
-	k, err := r.keys.of(month, false)
-	if err != nil {
-		return nil, month, err
-	}
-	o, err := sealed.Open(&k.seal, r.origin, leaf)
-	return o, month, err
+	return r.keys.open(r.origin, l)
 }

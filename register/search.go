@@ -9,16 +9,21 @@ import (
 	"time"
 
 	"scripta/internal/keys"
+	"scripta/merkle"
 	"scripta/register/index"
 	"scripta/register/record"
 )
 
 // Found is one record of the register, opened.
 type Found struct {
-	Index  uint64
-	Month  uint16
-	Opened *record.Opened
-	Record *record.Record
+	Origin string // of its log
+	Index  uint64 // in its log
+	// Position counts through all logs of the register: the Index unless a
+	// rollback was accepted.
+	Position uint64
+	Month    uint16
+	Opened   *record.Opened
+	Record   *record.Record
 }
 
 // Query says which records are sought: those that match all of it. Mailbox or an
@@ -33,7 +38,7 @@ type Query struct {
 	Kinds       []record.Kind // any of them
 	Subject     string        // words that all stand in the subject, [index.Words]
 	From, To    time.Time     // of the records' time, From included, To not; zero: no bound
-	After       uint64        // only records with at least this index
+	After       uint64        // only records with at least this position
 }
 
 // maxMonths bounds how far back a query without From goes: the 30 months of
@@ -146,16 +151,18 @@ func (r *Register) Search(ctx context.Context, q Query, now time.Time, visit fun
 		begin = max(begin, keys.MonthOf(q.From))
 	}
 	for month := begin; month <= end; month++ {
-		more, err := r.searchMonth(ctx, uint16(month), m, visit)
-		if err != nil || !more {
-			return err
+		for _, b := range r.books() {
+			more, err := b.search(ctx, uint16(month), m, visit)
+			if err != nil || !more {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (r *Register) searchMonth(ctx context.Context, month uint16, m *Matcher, visit func(*Found) bool) (more bool, err error) {
-	k, err := r.keys.of(month, false)
+func (b book) search(ctx context.Context, month uint16, m *Matcher, visit func(*Found) bool) (more bool, err error) {
+	k, err := b.keys.of(month, false)
 	if errors.Is(err, keys.ErrNoSecret) || errors.Is(err, keys.ErrDisposed) {
 		return true, nil
 	} else if err != nil {
@@ -163,13 +170,17 @@ func (r *Register) searchMonth(ctx context.Context, month uint16, m *Matcher, vi
 	}
 	more = true
 	var failed error
-	q := index.Query{Month: month, Tokens: m.tokens(k.index), First: m.q.After, From: m.q.From, To: m.q.To}
-	err = r.index.Search(q, func(at uint64) bool {
-		f, err := r.Read(ctx, at)
+	q := index.Query{Month: month, Tokens: m.tokens(k.index), First: max(m.q.After, b.base) - b.base, From: m.q.From, To: m.q.To}
+	err = b.index.Search(q, func(at uint64) bool {
+		if at >= b.size {
+			return false
+		}
+		f, err := readFrom(ctx, b.log, b.keys, at)
 		if err != nil {
 			failed = err
 			return false
 		}
+		f.Position = b.base + at
 		if m.Match(f.Record) {
 			more = visit(f)
 		}
@@ -178,16 +189,20 @@ func (r *Register) searchMonth(ctx context.Context, month uint16, m *Matcher, vi
 	return more, errors.Join(err, failed)
 }
 
-// Read opens the record at an index.
+// Read opens the record at an index of the register's own log.
 func (r *Register) Read(ctx context.Context, at uint64) (*Found, error) {
-	leaves, err := r.log.Leaves(ctx, at, 1)
+	return readFrom(ctx, r.log, r.keys, at)
+}
+
+func readFrom(ctx context.Context, log *merkle.Log, ring *keyring, at uint64) (*Found, error) {
+	leaves, err := log.Leaves(ctx, at, 1)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read record %d: %w", at, err)
 	}
 	if len(leaves) != 1 {
-		return nil, fmt.Errorf("couldn't read record %d: the log has %d", at, r.log.Size())
+		return nil, fmt.Errorf("couldn't read record %d: the log has %d", at, log.Size())
 	}
-	o, month, err := r.openLeaf(leaves[0])
+	o, month, err := ring.open(log.Origin(), leaves[0])
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open record %d: %w", at, err)
 	}
@@ -195,14 +210,18 @@ func (r *Register) Read(ctx context.Context, at uint64) (*Found, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open record %d: %w", at, err)
 	}
-	return &Found{Index: at, Month: month, Opened: o, Record: rec}, nil
+	return &Found{Origin: log.Origin(), Index: at, Position: at, Month: month, Opened: o, Record: rec}, nil
 }
 
-// Lookup finds a record by its id; ok is false when it is not in the log.
+// Lookup finds a record by its id; ok is false when it is neither in the log nor
+// in one that was frozen before it, whose index the answer then has.
 func (r *Register) Lookup(ctx context.Context, id record.ID) (at Appended, ok bool, err error) {
 	i, l, ok, err := r.log.Find(ctx, record.Identity(id))
-	if err != nil || !ok {
+	if err != nil {
 		return at, false, err
+	}
+	if !ok {
+		return r.lookPast(ctx, id)
 	}
 	leaf, err := record.ParseLeaf(l.Value)
 	return Appended{i, leaf}, true, err

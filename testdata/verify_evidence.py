@@ -19,6 +19,7 @@ command line is wrong.
 import base64
 import hashlib
 import hmac
+import io
 import json
 import struct
 import sys
@@ -166,10 +167,13 @@ def ed25519(public, message, signature):
 
 # --- Checkpoints (c2sp.org/tlog-checkpoint, c2sp.org/signed-note) --------------
 
-def open_checkpoint(note, vkey):
+def open_checkpoint(note, vkeys):
     text, _, signatures = note.decode().rpartition("\n\n")
     text += "\n"
-    name, key_id, key = vkey.strip().split("+", 2)
+    # One key a line: a provider's frozen logs and its own. The origin says which.
+    mine = [x for x in vkeys.split() if x.split("+", 1)[0] == text.split("\n")[0]]
+    assert len(mine) == 1, "no key, or several, of the log " + text.split("\n")[0]
+    name, key_id, key = mine[0].split("+", 2)
     key = base64.b64decode(key)
     assert key[0] == 1, "the log's key is not Ed25519"
     want = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
@@ -234,7 +238,7 @@ def cosigners(note, vkeys):
 
 # --- The evidence file ---------------------------------------------------------
 
-def check_evidence(path, vkey_path, policy_path):
+def check_evidence(path, vkey_path, policy_path, inner=False):
     z = zipfile.ZipFile(path)
     names = z.namelist()
     assert len(set(names)) == len(names), "two files of one name"
@@ -295,10 +299,38 @@ def check_evidence(path, vkey_path, policy_path):
             receipts += 1
     assert records == manifest["records"], "not as many records as the manifest says"
     print("ok: %d record(s) recomputed to the signed root, %d message(s) as recorded" % (records, receipts))
-    if quorum:
+    if quorum and not inner:
         assert cosigned > last, "no checkpoint that covers every record was cosigned by %d of the witnesses" % quorum
         print("ok: cosigned by %d or more of %d witnesses" % (quorum, len(witnesses)))
+    for g in manifest.get("gaps", []):
+        assert g["next"] == manifest["origin"], "a gap of another log"
+        assert any(commits(json.loads(files[n]), g) for n in names if n.startswith("records/")), "no record commits the gap"
+        print(g["statement"])
+    for n in sorted(x for x in names if x.startswith("previous/")):
+        assert not inner, "an evidence file inside another holds a third"
+        print(n + ":")
+        check_evidence(io.BytesIO(files[n]), vkey_path, None, True)
+    if inner:
+        return
     print("not checked here: CMS signatures and time stamps; LEGGIMI.txt has the openssl commands")
+
+
+def commits(record, gap):
+    """Whether a record is the rollback-accepted that commits a gap."""
+    if record["fields"][0].get("value") != "800b":
+        return False
+    detail = dict(parts(bytes.fromhex(e["value"])) for e in record["fields"][17]["elements"])
+    return (detail["origin"], detail["kept size"], detail["known size"], detail["lost"], detail["contradicted"]) == (
+        gap["origin"], str(gap["kept"]), str(gap["known"]), str(gap["lost"]), str(gap["contradicted"]).lower())
+
+
+def parts(value):
+    out = []
+    while value:
+        n = struct.unpack(">I", value[:4])[0]
+        out.append(value[4:4 + n].decode())
+        value = value[4 + n:]
+    return out
 
 
 def check_vectors(path):

@@ -36,6 +36,7 @@ import (
 	"scripta/register/evidence"
 	"scripta/register/extract"
 	"scripta/register/record"
+	"scripta/register/rollback"
 	"scripta/register/stamps"
 	"scripta/tsa"
 	"scripta/tsa/clock"
@@ -52,6 +53,7 @@ type app struct {
 	months    *keys.Months
 	clock     *clock.Clock
 	merkle    *merkle.Log
+	frozen    []*frozenLog // given up before, the oldest first
 	register  *register.Register
 	signer    *cms.Signer
 	composer  *pec.Composer
@@ -88,6 +90,15 @@ func (e *runningError) Error() string {
 	return fmt.Sprintf("another scripta process%s has %s open: scripta status --dir %[2]s shows it; stop it first", who, e.dir)
 }
 
+// lockFolder keeps every other process out of a folder.
+func lockFolder(dir config.Dir) (unlock func(), err error) {
+	unlock, err = durable.Lock(dir.Lock())
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, &runningError{dir, durable.Holder(dir.Lock())}
+	}
+	return unlock, err
+}
+
 // openApp opens a folder. Close it.
 func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (*app, error) {
 	a := &app{dir: dir, log: log}
@@ -98,8 +109,11 @@ func openApp(ctx context.Context, dir config.Dir, log *slog.Logger) (*app, error
 }
 
 // open opens everything, or nothing.
-func (a *app) open(ctx context.Context) error {
-	return a.openSteps(ctx, a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openMail, a.openWitnesses, a.openStamps, a.openArchive)
+func (a *app) open(ctx context.Context) error { return a.openSteps(ctx, a.everything()...) }
+
+// everything is what a daemon opens, in order.
+func (a *app) everything() []func(context.Context) error {
+	return []func(context.Context) error{a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openMail, a.openWitnesses, a.openStamps, a.openArchive}
 }
 
 // openSteps takes the folder's lock and takes all steps, or none.
@@ -107,21 +121,19 @@ func (a *app) openSteps(ctx context.Context, steps ...func(context.Context) erro
 	if a.cfg, err = loadFolder(a.dir); err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.close())
-		}
-	}()
-	unlock, err := durable.Lock(a.dir.Lock())
-	if errors.Is(err, durable.ErrLocked) {
-		return &runningError{a.dir, durable.Holder(a.dir.Lock())}
-	} else if err != nil {
+	unlock, err := lockFolder(a.dir)
+	if err != nil {
 		return err
 	}
 	a.onClose(func() error { unlock(); return nil })
+	return a.take(ctx, steps...)
+}
+
+// take takes all steps, or none, in a folder that is locked.
+func (a *app) take(ctx context.Context, steps ...func(context.Context) error) error {
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
-			return err
+			return errors.Join(err, a.close())
 		}
 	}
 	return nil
@@ -256,12 +268,18 @@ func (a *app) openRegister(ctx context.Context) error {
 		return err
 	}
 	a.onCloseDatabase("register", a.register.Close)
+	if err := a.commitRollback(ctx); err != nil {
+		return err
+	}
 	return a.recordAdoption(ctx)
 }
 
 // openLog opens the log and says how to open the register over it.
 func (a *app) openLog(ctx context.Context) (o register.Options, err error) {
 	if err := a.roomForDatabases(); err != nil {
+		return o, err
+	}
+	if err := rollback.Check(a.dir, a.cfg.Log.ID); err != nil {
 		return o, err
 	}
 	signer, verifier, err := a.logKeys()
@@ -278,9 +296,16 @@ func (a *app) openLog(ctx context.Context) (o register.Options, err error) {
 		return o, err
 	}
 	a.onCloseDatabase("log", a.merkle.Close)
+	if err := a.openFrozen(ctx); err != nil {
+		return o, err
+	}
+	var past []*register.Past
+	for _, f := range a.frozen {
+		past = append(past, f.past)
+	}
 	samples, err := a.samples()
 	return register.Options{Dir: a.dir.Receipts(), FS: durable.OS, Origin: a.cfg.Origin(), Log: a.merkle,
-		Months: a.months, Samples: samples, Logger: a.log}, err
+		Months: a.months, Past: past, Samples: samples, Logger: a.log}, err
 }
 
 func (a *app) logKeys() (note.Signer, note.Verifier, error) {
@@ -295,17 +320,31 @@ func (a *app) logKeys() (note.Signer, note.Verifier, error) {
 	return signer, verifier, err
 }
 
-// loadLogKey reads a log's verifier key (C2SP vkey).
-func loadLogKey(name string) (note.Verifier, error) {
+// loadLogKeys reads the verifier keys of a provider's logs (C2SP vkeys), one a
+// line: those of frozen logs, and last the one that is written now.
+func loadLogKeys(name string) ([]note.Verifier, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the log's public key: %w", err)
 	}
-	v, err := note.NewVerifier(strings.TrimSpace(string(b)))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read the log's public key %s: %w", name, err)
+	var all []note.Verifier
+	for line := range strings.Lines(strings.TrimSpace(string(b)) + "\n") {
+		v, err := note.NewVerifier(strings.TrimSpace(line))
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read the log's public key %s: %w", name, err)
+		}
+		all = append(all, v)
 	}
-	return v, nil
+	return all, nil
+}
+
+// loadLogKey reads the key of the log that is written now.
+func loadLogKey(name string) (note.Verifier, error) {
+	all, err := loadLogKeys(name)
+	if err != nil {
+		return nil, err
+	}
+	return all[len(all)-1], nil
 }
 
 // samples are synthetic messages of this provider, for the dictionary by which
@@ -352,11 +391,15 @@ func (a *app) openStamps(context.Context) error {
 	}
 	a.stamper = stamps.NewStamper(stamps.Options{Store: a.stamps, Register: a.register, Authorities: []stamps.Authority{authority},
 		Ceiling: a.cfg.TSA.DailyCeiling, Now: a.now, Logger: a.log})
+	past, err := a.openPastStamps(pool(roots))
+	if err != nil {
+		return err
+	}
 	certs, err := a.publicCertificates()
 	if err != nil {
 		return err
 	}
-	a.extractor = extract.New(extract.Options{Register: a.register, Stamps: a.stamps, Signer: a.signer, Provider: a.cfg.Provider,
+	a.extractor = extract.New(extract.Options{Register: a.register, Stamps: a.stamps, PastStamps: past, Signer: a.signer, Provider: a.cfg.Provider,
 		Certificates: certs, Logger: a.log, Cosigned: a.cosigned(), Stamp: func(ctx context.Context) error {
 			_, err := a.stamper.Latest(ctx)
 			return err

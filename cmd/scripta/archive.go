@@ -11,6 +11,7 @@ import (
 	"scripta/internal/config"
 	"scripta/internal/durable"
 	"scripta/register/evidence"
+	"scripta/register/rollback"
 	"scripta/register/stamps"
 )
 
@@ -112,7 +113,20 @@ func listPackages(dir config.Dir, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	all, err := archive.Packages(folder)
+	states, err := rollback.Load(dir)
+	if err != nil {
+		return err
+	}
+	var all []*archive.Package
+	for _, s := range states {
+		past, err := archive.Packages(dir.Path(s.Archive))
+		if err != nil {
+			return err
+		}
+		all = append(all, past...)
+	}
+	own, err := archive.Packages(folder)
+	all = append(all, own...)
 	for _, p := range all {
 		fmt.Fprintf(out, "%s  %s\n", p.Name(), recordRange(p.Index.StartSize, p.Index.EndSize))
 	}
@@ -132,7 +146,16 @@ func verifyPackages(dir config.Dir, trust string, out io.Writer) (ok bool, err e
 	if err != nil {
 		return false, err
 	}
-	all, err := archive.VerifyAll(folder, *t)
+	states, err := rollback.Load(dir)
+	if err != nil {
+		return false, err
+	}
+	all, err := pastPackages(states, dir.Path, *t)
+	if err != nil {
+		return false, err
+	}
+	own, err := archive.VerifyAll(folder, *t)
+	all = append(all, own...)
 	ok = true
 	for _, v := range all {
 		if ok && !v.Report.OK() && t.Log.Name() != cfg.Origin() {

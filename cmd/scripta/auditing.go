@@ -180,7 +180,7 @@ func (a *app) auditIndex(ctx context.Context, wrong func(place, text string)) er
 }
 
 func (a *app) auditExtracts(ctx context.Context, wrong func(place, text string)) error {
-	return extract.CheckFiles(durable.OS, a.dir.Extracts(), a.cfg.Origin(), a.months, func(int) error { return ctx.Err() }, wrong)
+	return extract.CheckFiles(durable.OS, a.dir.Extracts(), a.register.FirstOrigin(), a.months, func(int) error { return ctx.Err() }, wrong)
 }
 
 // auditKeys checks that secrets open and certificates lead to the roots that are

@@ -34,7 +34,10 @@ scripta status. Mailboxes are their holders', and are not checked.
 `
 
 func logCommands() []command {
-	return []command{{name: "verify", about: "read and check everything that a stopped provider keeps", run: runLogVerify}}
+	return []command{
+		{name: "verify", about: "read and check everything that a stopped provider keeps", run: runLogVerify},
+		{name: "accept-rollback", about: "give up a log that lost records and begin a new one", run: runAcceptRollback},
+	}
 }
 
 func runLogVerify(args []string, stdout, stderr io.Writer) int {
@@ -78,7 +81,7 @@ func (a *app) verifyLog(ctx context.Context, restart bool, stderr io.Writer) (*a
 		return nil, err
 	}
 	o := a.auditOptions()
-	o.Steps = append(o.Steps, audit.Step{Name: "index", Run: a.auditIndex})
+	o.Steps = append(o.Steps, audit.Step{Name: "index", Run: a.auditIndex}, audit.Step{Name: "frozen logs", Run: a.auditFrozen})
 	o.StateFile, o.Restart, o.UnderWay = a.dir.AuditState(), restart, underWay
 	p := newProgress(stderr)
 	o.Progress = p.show

@@ -168,7 +168,7 @@ func verifyProof(name, leaf, trust string) (said string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("--leaf: %w", err)
 	}
-	log, err := loadLogKey(filepath.Join(trust, filepath.Base(config.Dir("").PublicLogKey())))
+	logs, err := loadLogKeys(filepath.Join(trust, filepath.Base(config.Dir("").PublicLogKey())))
 	if err != nil {
 		return "", err
 	}
@@ -185,7 +185,12 @@ func verifyProof(name, leaf, trust string) (said string, err error) {
 	if err != nil {
 		return "", err
 	}
-	cp, err := p.Verify(tiles.LeafHash(value), log)
+	var cp *checkpoint.Signed
+	for _, log := range logs { // a signature says by its name which key it is for
+		if cp, err = p.Verify(tiles.LeafHash(value), log); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return "", err
 	}
@@ -212,7 +217,7 @@ func loadTrust(folder string) (*evidence.Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := loadLogKey(path(names.PublicLogKey()))
+	logs, err := loadLogKeys(path(names.PublicLogKey()))
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +225,8 @@ func loadTrust(folder string) (*evidence.Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &evidence.Trust{PEC: pec, TSA: stampers, Log: log, Witnesses: policy, Receipt: func(m io.Reader, rec *record.Record, at time.Time) error {
+	log := logs[len(logs)-1]
+	return &evidence.Trust{PEC: pec, TSA: stampers, Log: log, Past: logs[:len(logs)-1], Witnesses: policy, Receipt: func(m io.Reader, rec *record.Record, at time.Time) error {
 		return mta.VerifyIssued(m, rec, at, pec, evidence.ServiceAddress(log.Name()))
 	}}, nil
 }

@@ -63,7 +63,7 @@ func (d *daemon) openWeb() error {
 		published, shown = d.witnesses.Handler(published), d.witnesses.Shown
 	}
 	a, err := api.New(api.Options{Domain: d.cfg.Domain, Provider: d.cfg.Provider, Trial: d.authority != nil && d.cfg.TSA.URL == "", LogKey: strings.TrimSpace(string(vkey)), Register: d.register,
-		Requests: requests, Stamps: d.stamps, Log: published, Checkpoint: shown, Auth: d.accounts, Logins: d.logins, Now: d.reading, Roles: d.publicRoles(), Metrics: metrics, Logger: d.log})
+		Requests: requests, Stamps: d.stamps, Log: published, Past: d.publishedPast(), Checkpoint: shown, Auth: d.accounts, Logins: d.logins, Now: d.reading, Roles: d.publicRoles(), Metrics: metrics, Logger: d.log})
 	if err != nil {
 		return err
 	}

@@ -82,6 +82,14 @@ func (d Dir) Spool() string { return d.join("spool") }
 // Log is the folder of the verifiable log's database.
 func (d Dir) Log() string { return d.join("log") }
 
+// Frozen is the folder of the logs that were given up when a rollback was
+// accepted, one folder for each, by log id.
+func (d Dir) Frozen() string { return d.join("frozen") }
+
+// NextLogKey is where the key of a new log waits while its predecessor is being
+// frozen.
+func (d Dir) NextLogKey() string { return d.join("keys", "log.key.next") }
+
 // Stamps is the folder of the time stamps over the log's checkpoints.
 func (d Dir) Stamps() string { return d.join("timestamps") }
 

@@ -54,6 +54,8 @@ type Bundle struct {
 	Checkpoints  []Checkpoint
 	Records      []Record
 	Signer       Signer
+	Gaps         []record.Gap // what the register lost within the query's period
+	Previous     []*Bundle    // of logs that were frozen, the oldest first; they have no Previous of their own
 }
 
 // notice stands in every manifest.
@@ -62,15 +64,54 @@ const notice = "Il valore legale dipende dall'accreditamento del gestore e dalla
 
 // Write writes the evidence file.
 func (b *Bundle) Write(w io.Writer) error {
-	if len(b.Checkpoints) == 0 {
-		return errors.New("evidence: no checkpoint covers the records")
-	}
-	body, err := b.files()
+	files, err := b.container()
 	if err != nil {
 		return err
 	}
+	return writeContainer(w, files)
+}
+
+// file is the evidence file as an entry of another. Its bytes are made anew each
+// time it is read: they are not kept anywhere in clear.
+func (b *Bundle) file() (File, error) {
+	files, err := b.container()
+	if err != nil {
+		return File{}, err
+	}
+	var size counter
+	if err := writeContainer(&size, files); err != nil {
+		return File{}, err
+	}
+	return File{Name: previousName(b.Origin), Size: int64(size), Open: func() (io.ReadCloser, error) {
+		r, w := io.Pipe()
+		go func() { w.CloseWithError(writeContainer(w, files)) }()
+		return r, nil
+	}}, nil
+}
+
+// counter counts what is written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+// container signs the manifest and returns every entry, in order.
+func (b *Bundle) container() ([]File, error) {
+	if len(b.Checkpoints) == 0 {
+		return nil, errors.New("evidence: no checkpoint covers the records")
+	}
+	body, err := b.files()
+	if err != nil {
+		return nil, err
+	}
 	m := &manifest{Format: manifestFormat, Notice: notice, Origin: b.Origin, Provider: b.Provider, Created: b.Created.UTC().Truncate(time.Second),
 		Query: b.Query, Records: len(b.Records)}
+	for _, g := range b.Gaps {
+		_, english := g.Statement()
+		m.Gaps = append(m.Gaps, gap{g.Origin, g.Next, g.Kept, g.Known, g.Contradicted, g.From.UTC(), g.To.UTC(), g.Lost(), english})
+	}
 	digests := map[string]string{} // by name
 	note := func(f *File) error {
 		_, d, err := f.sums()
@@ -79,22 +120,22 @@ func (b *Bundle) Write(w io.Writer) error {
 	}
 	for i := range body {
 		if err := note(&body[i]); err != nil {
-			return err
+			return nil, err
 		}
 		m.Files = append(m.Files, fileEntry{body[i].Name, body[i].Size, digests[body[i].Name]})
 	}
 	raw, err := encodeJSON(m)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sig, err := b.Signer.Sign(sha256.Sum256(raw), m.Created)
 	if err != nil {
-		return fmt.Errorf("couldn't sign the manifest: %w", err)
+		return nil, fmt.Errorf("couldn't sign the manifest: %w", err)
 	}
 	head := []File{bytesFile(nameManifest, raw), bytesFile(nameSignature, sig)}
 	for i := range head {
 		if err := note(&head[i]); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	files := append(append(body[:1:1], head...), body[1:]...) // LEGGIMI.txt stays first
@@ -102,7 +143,7 @@ func (b *Bundle) Write(w io.Writer) error {
 	for i := range files {
 		sums.WriteString(sumsLine(digests[files[i].Name], files[i].Name))
 	}
-	return writeContainer(w, append(files, bytesFile(nameSums, []byte(sums.String()))))
+	return append(files, bytesFile(nameSums, []byte(sums.String()))), nil
 }
 
 // files are all entries that the manifest lists, in the container's order.
@@ -141,6 +182,13 @@ func (b *Bundle) files() ([]File, error) {
 		if r.Receipt != nil {
 			files = append(files, File{Name: receiptName(r.Index), Size: r.Receipt.Size, Open: r.Receipt.Open})
 		}
+	}
+	for _, p := range b.Previous {
+		f, err := p.file()
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
 	}
 	return files, nil
 }

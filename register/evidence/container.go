@@ -16,6 +16,7 @@ type File struct {
 	Name string
 	Size int64
 	Open func() (io.ReadCloser, error) // the same bytes every time
+	at   io.ReaderAt                   // of an entry that was read: its bytes
 }
 
 // NewFile is an entry held in memory.
@@ -96,7 +97,8 @@ func readContainer(r io.ReaderAt, size int64) ([]File, error) {
 			return nil, fmt.Errorf("not an evidence file: entry %.80q is compressed, or the entries are larger than the file", e.Name)
 		}
 		left -= e.UncompressedSize64
-		files = append(files, File{Name: e.Name, Size: int64(e.UncompressedSize64), Open: e.Open})
+		offset, err := e.DataOffset()
+		files = append(files, File{Name: e.Name, Size: int64(e.UncompressedSize64), Open: e.Open, at: section(r, offset, err, int64(e.UncompressedSize64))})
 	}
 	return files, nil
 }

@@ -15,6 +15,7 @@
 //	checkpoints/SIZE.proof      consistency with the checkpoint before it, hashes in hexadecimal
 //	records/INDEX.json          a record: disclosed fields with salts, leaf, inclusion proof
 //	receipts/INDEX.eml          the message that the record tells of, byte for byte
+//	previous/LOG.zip            an evidence file of a log that was frozen before this one began
 //	SHA256SUMS                  of all the files above
 //
 // SIZE and INDEX are decimal with 12 digits. Formats: docs/format.md.

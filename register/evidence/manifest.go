@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -22,14 +23,35 @@ type Query struct {
 
 // manifest is manifest.json.
 type manifest struct {
-	Format   string      `json:"format"`
-	Notice   string      `json:"notice"` // what its legal value depends on
-	Origin   string      `json:"origin"` // of the log
-	Provider string      `json:"provider"`
-	Created  time.Time   `json:"created"` // by the provider's clock, UTC
-	Query    Query       `json:"query"`
-	Records  int         `json:"records"`
-	Files    []fileEntry `json:"files"` // in the container's order
+	Format   string    `json:"format"`
+	Notice   string    `json:"notice"` // what its legal value depends on
+	Origin   string    `json:"origin"` // of the log
+	Provider string    `json:"provider"`
+	Created  time.Time `json:"created"` // by the provider's clock, UTC
+	Query    Query     `json:"query"`
+	Records  int       `json:"records"`
+	// Gaps are what the register lost within the query's period, if anything: each
+	// is committed by a record rollback-accepted.
+	Gaps  []gap       `json:"gaps,omitempty"`
+	Files []fileEntry `json:"files"` // in the container's order
+}
+
+// gap is a record.Gap: between its sizes the log of its origin lost records.
+type gap struct {
+	Origin       string    `json:"origin"` // that was frozen
+	Next         string    `json:"next"`   // whose first record commits the gap
+	Kept         uint64    `json:"kept"`   // size up to which the frozen log is held
+	Known        uint64    `json:"known"`  // largest size that it is known to have published, 0: none is known
+	Contradicted bool      `json:"contradicted"`
+	From         time.Time `json:"from"`
+	To           time.Time `json:"to"`
+	Lost         uint64    `json:"lost"`
+	Statement    string    `json:"statement"`
+}
+
+// previousName is the evidence file of a log that was frozen, by its origin.
+func previousName(origin string) string {
+	return prefixPrevious + origin[strings.LastIndexByte(origin, '/')+1:] + ".zip"
 }
 
 type fileEntry struct {
@@ -44,6 +66,8 @@ const (
 	nameManifest  = "manifest.json"
 	nameSignature = "manifest.json.p7s"
 	nameSums      = "SHA256SUMS"
+
+	prefixPrevious = "previous/"
 )
 
 func checkpointName(size uint64, ext string) string {

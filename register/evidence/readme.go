@@ -65,5 +65,12 @@ certificates and time stamps; quickstart artefacts have none.
 
 Events in this archive: %[3]d; last checkpoint of size %[5]d.
 `, b.Provider, b.Origin, len(b.Records), stamped, last)
+	for _, g := range b.Gaps {
+		italian, english := g.Statement()
+		fmt.Fprintf(&s, "\n%s.\n%s.\nLo attesta la prima registrazione di / It is committed by the first record of %s.\n", italian, english, g.Next)
+	}
+	for _, p := range b.Previous {
+		fmt.Fprintf(&s, "\n%[1]s: file di prova del registro precedente %[2]s, con la propria chiave.\n%[1]s: evidence file of the earlier log %[2]s, with its own key.\n", previousName(p.Origin), p.Origin)
+	}
 	return s.String()
 }

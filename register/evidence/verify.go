@@ -30,10 +30,23 @@ type Trust struct {
 	// Witnesses are those of whom a quorum must have cosigned a checkpoint that
 	// covers every record; nil asks for none.
 	Witnesses *witness.Policy
+	// Past are the keys of logs that the provider had before, each frozen when a
+	// rollback was accepted. A file is verified with the key of its own log.
+	Past []note.Verifier
 
 	// Receipt checks a message that the provider signed, beyond its digest; at
 	// is the time of its record. Nil skips that check.
 	Receipt func(message io.Reader, rec *record.Record, at time.Time) error
+}
+
+// Key is the key of a log by its origin: Log, unless one of Past has that name.
+func (t *Trust) Key(origin string) note.Verifier {
+	for _, v := range t.Past {
+		if v.Name() == origin {
+			return v
+		}
+	}
+	return t.Log
 }
 
 // ServiceAddress is the address in whose name the provider of a log signs: the
@@ -72,6 +85,8 @@ type verifier struct {
 	cosigned    uint64  // size of the largest checkpoint that a quorum of the trusted witnesses cosigned
 	covered     uint64  // leaves up to the last record
 	stamps      []stamp // ascending by size
+	rollbacks   []*record.Record
+	inner       bool // the file is an entry of another
 }
 
 type stamp struct {
@@ -82,10 +97,12 @@ type stamp struct {
 // Verify checks an evidence file of size bytes. It needs no network. Every check
 // is made, also after one has failed, as far as the file can be read.
 func Verify(r io.ReaderAt, size int64, trust Trust) *Report {
-	v := &verifier{trust: trust, report: &Report{}, files: map[string]*File{}, used: map[string]bool{}, checkpoints: map[uint64]*checkpoint.Signed{}}
+	v := &verifier{trust: trust, report: &Report{}, files: map[string]*File{}, used: map[string]bool{}, checkpoints: newCheckpoints()}
 	v.run(r, size)
 	return v.report
 }
+
+func newCheckpoints() map[uint64]*checkpoint.Signed { return map[uint64]*checkpoint.Signed{} }
 
 func (v *verifier) run(r io.ReaderAt, size int64) {
 	files, err := readContainer(r, size)
@@ -107,6 +124,8 @@ func (v *verifier) run(r io.ReaderAt, size int64) {
 	v.checkCheckpoints()
 	v.checkRecords()
 	v.checkWitnesses()
+	v.checkGaps()
+	v.checkPrevious()
 	v.checkUnused()
 }
 
@@ -242,7 +261,7 @@ func (v *verifier) checkCheckpoints() {
 		text, err := v.read(e.Name, checkpoint.MaxNoteSize)
 		var cp *checkpoint.Signed
 		if err == nil {
-			cp, err = checkpoint.Open(text, v.trust.Log)
+			cp, err = checkpoint.Open(text, v.trust.Key(v.man.Origin))
 		}
 		switch {
 		case err != nil:
@@ -353,6 +372,9 @@ func (v *verifier) checkRecord(name string, index uint64) {
 	}
 	if !v.report.add(fmt.Sprintf("record %d", index), detail, err) {
 		return
+	}
+	if rec.Kind == record.RollbackAccepted {
+		v.rollbacks = append(v.rollbacks, rec)
 	}
 	v.report.add(fmt.Sprintf("inclusion %d", index), fmt.Sprintf("in checkpoint %d", f.Checkpoint), v.included(&f, leaf))
 	v.checkTime(index, f.Checkpoint, rec)

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"scripta/merkle"
 	"scripta/merkle/checkpoint"
 	"scripta/register"
 	"scripta/register/evidence"
@@ -29,7 +30,9 @@ import (
 type Options struct {
 	Register *register.Register
 	Stamps   *stamps.Store
-	Stamp    func(context.Context) error // asks for a stamp over what is not covered yet; may be nil
+	// PastStamps are those of the logs that were frozen, by origin.
+	PastStamps map[string]*stamps.Store
+	Stamp      func(context.Context) error // asks for a stamp over what is not covered yet; may be nil
 	// Cosigned gives a checkpoint of at least so many leaves that enough witnesses
 	// cosigned, or nil if none can be had; may be nil.
 	Cosigned     func(ctx context.Context, size uint64) *checkpoint.Signed
@@ -56,37 +59,108 @@ var (
 const maxRecords = 200_000
 
 // Write finds what q asks for and writes the evidence file; it returns how many
-// records are in it. now is the time it is made.
+// records of the query are in it. now is the time it is made.
+//
+// When logs were frozen before the register's own ([register.Past]), what they
+// hold comes as an evidence file of each inside the file, and a gap that the
+// query's period touches is stated, with the record that commits it.
 func (x *Extractor) Write(ctx context.Context, w io.Writer, q evidence.Query, now time.Time) (int, error) {
 	found, err := x.find(ctx, q, now)
 	if err != nil {
 		return 0, err
 	}
-	covering, all, err := x.checkpoints(ctx, found)
-	if err != nil {
-		return 0, err
+	all := x.logs()
+	b := make([]*evidence.Bundle, len(all))
+	any := false
+	for i, l := range all {
+		own := slices.DeleteFunc(slices.Clone(found), func(f *register.Found) bool { return f.Origin != l.log.Origin() })
+		if b[i], err = x.bundle(ctx, l, own, q, now, any && i == len(all)-1); err != nil {
+			return 0, err
+		}
+		any = any || b[i] != nil
 	}
-	log := x.o.Register.Log()
-	b := &evidence.Bundle{Origin: x.o.Register.Origin(), Provider: x.o.Provider, Created: now, Query: q, Certificates: x.o.Certificates, Signer: x.o.Signer}
+	if !any {
+		return 0, ErrNothing
+	}
+	last := b[len(b)-1] // never nil: with anything before it, it has its first record
+	for _, p := range b[:len(b)-1] {
+		if p != nil {
+			last.Previous = append(last.Previous, p)
+		}
+	}
+	return len(found), last.Write(w)
+}
+
+// book is one log with what proves it.
+type book struct {
+	log    *merkle.Log
+	stamps *stamps.Store
+	past   bool
+	gap    *record.Gap // that its first record commits; nil: it is the provider's first log
+	read   func(ctx context.Context, at uint64) (*register.Found, error)
+}
+
+// logs are the register's logs, its own last.
+func (x *Extractor) logs() []book {
+	var all []book
+	var gap *record.Gap
+	for _, p := range x.o.Register.Past() {
+		all = append(all, book{log: p.Log(), stamps: x.o.PastStamps[p.Origin()], past: true, gap: gap, read: p.Read})
+		g := p.Gap()
+		gap = &g
+	}
+	return append(all, book{log: x.o.Register.Log(), stamps: x.o.Stamps, gap: gap, read: x.o.Register.Read})
+}
+
+// bundle makes the evidence file of what was found in one log; nil if there is
+// nothing to show. The record that commits a gap in the query's period is shown
+// too, or with must in any case.
+func (x *Extractor) bundle(ctx context.Context, l book, found []*register.Found, q evidence.Query, now time.Time, must bool) (*evidence.Bundle, error) {
+	var from, to time.Time
+	if q.From != nil {
+		from = *q.From
+	}
+	if q.To != nil {
+		to = *q.To
+	}
+	gap := l.gap != nil && l.gap.Overlaps(from, to)
+	if (gap || must) && l.gap != nil && (len(found) == 0 || found[0].Index != 0) {
+		first, err := l.read(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		found = append([]*register.Found{first}, found...)
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	covering, all, err := x.checkpoints(ctx, l, found)
+	if err != nil {
+		return nil, err
+	}
+	b := &evidence.Bundle{Origin: l.log.Origin(), Provider: x.o.Provider, Created: now, Query: q, Certificates: x.o.Certificates, Signer: x.o.Signer}
+	if gap {
+		b.Gaps = []record.Gap{*l.gap}
+	}
 	for i, c := range all {
 		if i > 0 {
-			if c.Consistency, err = log.Consistency(ctx, all[i-1].Signed.Size, c.Signed.Size); err != nil {
-				return 0, fmt.Errorf("couldn't prove the checkpoints consistent: %w", err)
+			if c.Consistency, err = l.log.Consistency(ctx, all[i-1].Signed.Size, c.Signed.Size); err != nil {
+				return nil, fmt.Errorf("couldn't prove the checkpoints consistent: %w", err)
 			}
 		}
 		b.Checkpoints = append(b.Checkpoints, c)
 	}
 	for i, f := range found {
 		r := evidence.Record{Index: f.Index, Opened: f.Opened, Checkpoint: covering[i], Show: Shows(q.Mailbox, f.Record)}
-		if r.Proof, err = log.Inclusion(ctx, f.Index, covering[i]); err != nil {
-			return 0, fmt.Errorf("couldn't prove record %d: %w", f.Index, err)
+		if r.Proof, err = l.log.Inclusion(ctx, f.Index, covering[i]); err != nil {
+			return nil, fmt.Errorf("couldn't prove record %d: %w", f.Index, err)
 		}
 		if r.Receipt, err = x.receipt(f); err != nil {
-			return 0, err
+			return nil, err
 		}
 		b.Records = append(b.Records, r)
 	}
-	return len(found), b.Write(w)
+	return b, nil
 }
 
 func (x *Extractor) find(ctx context.Context, q evidence.Query, now time.Time) ([]*register.Found, error) {
@@ -112,12 +186,12 @@ func (x *Extractor) find(ctx context.Context, q evidence.Query, now time.Time) (
 	switch {
 	case err != nil:
 		return nil, err
-	case len(found) == 0:
+	case len(found) == 0 && len(x.o.Register.Gaps(query.From, query.To)) == 0:
 		return nil, ErrNothing
 	case len(found) > maxRecords:
 		return nil, ErrTooMany
 	}
-	slices.SortFunc(found, func(a, b *register.Found) int { return int(int64(a.Index) - int64(b.Index)) })
+	slices.SortFunc(found, func(a, b *register.Found) int { return int(int64(a.Position) - int64(b.Position)) })
 	return found, nil
 }
 
@@ -126,9 +200,9 @@ func (x *Extractor) find(ctx context.Context, q evidence.Query, now time.Time) (
 // that covers each record, the stamped one before it, the latest published one
 // for records that no stamp covers, and one that witnesses cosigned, of which
 // all the others are shown to be the beginning.
-func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (covering []uint64, all []evidence.Checkpoint, err error) {
+func (x *Extractor) checkpoints(ctx context.Context, l book, found []*register.Found) (covering []uint64, all []evidence.Checkpoint, err error) {
 	last := found[len(found)-1].Index
-	if _, ok := x.o.Stamps.Covering(last); !ok && x.o.Stamp != nil {
+	if _, ok := l.covering(last); !ok && x.o.Stamp != nil && !l.past {
 		if err := x.o.Stamp(ctx); err != nil {
 			x.o.Logger.Warn("an extract goes out with its time stamp pending", "err", err)
 		}
@@ -136,10 +210,10 @@ func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (c
 	var latest *checkpoint.Signed
 	need := map[uint64]bool{}
 	for _, f := range found {
-		size, ok := x.o.Stamps.Covering(f.Index)
+		size, ok := l.covering(f.Index)
 		if !ok {
 			if latest == nil {
-				if latest, err = x.o.Register.Log().Publish(ctx); err != nil {
+				if latest, err = l.latest(ctx); err != nil {
 					return nil, nil, err
 				}
 			}
@@ -147,7 +221,7 @@ func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (c
 		}
 		covering = append(covering, size)
 		need[size] = true
-		if before, ok := x.o.Stamps.Before(f.Index); ok {
+		if before, ok := l.stamps.Before(f.Index); ok {
 			need[before] = true
 		}
 	}
@@ -155,7 +229,10 @@ func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (c
 	for size := range need {
 		sizes = append(sizes, size)
 	}
-	cosigned := x.cosigned(ctx, last+1)
+	var cosigned *checkpoint.Signed // of a frozen log the record that follows it in the next is cosigned
+	if !l.past {
+		cosigned = x.cosigned(ctx, last+1)
+	}
 	if cosigned != nil && !need[cosigned.Size] {
 		sizes = append(sizes, cosigned.Size)
 	}
@@ -169,7 +246,7 @@ func (x *Extractor) checkpoints(ctx context.Context, found []*register.Found) (c
 			all = append(all, evidence.Checkpoint{Signed: latest})
 			continue
 		}
-		st, err := x.o.Stamps.Get(size)
+		st, err := l.stamps.Get(size)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -194,6 +271,25 @@ func (x *Extractor) cosigned(ctx context.Context, size uint64) *checkpoint.Signe
 		x.o.Logger.Warn("an extract goes out without cosignatures of witnesses", "leaves", size)
 	}
 	return cp
+}
+
+// latest is the newest checkpoint of the log; that of a frozen one is its last.
+func (l *book) latest(ctx context.Context) (*checkpoint.Signed, error) {
+	if l.past {
+		return l.log.Checkpoint(), nil
+	}
+	return l.log.Publish(ctx)
+}
+
+// covering is the size of the first stamped checkpoint over a leaf; of a frozen
+// log, whose stamps may go beyond what is left of it, only those count that the
+// log still gives.
+func (l *book) covering(leaf uint64) (uint64, bool) {
+	size, ok := l.stamps.Covering(leaf)
+	if ok && l.past && size > l.log.Checkpoint().Size {
+		return 0, false
+	}
+	return size, ok
 }
 
 // Shows says which fields of a record the holder of a mailbox may see; without

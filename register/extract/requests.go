@@ -123,7 +123,7 @@ func OpenRequests(o RequestOptions) (*Requests, error) {
 	o.KeptPerMailbox = cmp.Or(o.KeptPerMailbox, DefaultKeptPerMailbox)
 	o.Queue = cmp.Or(o.Queue, DefaultQueue)
 	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultMaxBytes)
-	files, err := openRequestFiles(o.FS, o.Dir, o.Register.Origin(), o.Months)
+	files, err := openRequestFiles(o.FS, o.Dir, o.Register.FirstOrigin(), o.Months)
 	if err != nil {
 		return nil, err
 	}

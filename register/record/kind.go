@@ -69,6 +69,7 @@ const (
 	Adopted // another node took over the log
 	Void    // fills an index that was never acknowledged
 	DisposalDone
+	RollbackAccepted // a log was frozen and this one begun in its place; commits what was lost
 )
 
 var kindNames = map[Kind]string{
@@ -87,7 +88,7 @@ var kindNames = map[Kind]string{
 
 	Started: "started", Stopped: "stopped", Heartbeat: "heartbeat", ClockMeasured: "clock-measured",
 	CheckpointStamped: "checkpoint-stamped", DayClosed: "day-closed", KeyRotated: "key-rotated",
-	Adopted: "adopted", Void: "void", DisposalDone: "disposal-done",
+	Adopted: "adopted", Void: "void", DisposalDone: "disposal-done", RollbackAccepted: "rollback-accepted",
 }
 
 // Class is fixed by the kind's high bit, for unknown kinds too.
