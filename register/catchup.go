@@ -116,7 +116,9 @@ func (b book) entryOf(at uint64, l merkle.Leaf) (index.Entry, error) {
 		return index.Entry{}, fmt.Errorf("couldn't index record %d: %w", at, err)
 	}
 	k, err := b.keys.of(month, false)
-	if err != nil {
+	if errors.Is(err, keys.ErrDisposed) { // held: found without the index
+		return index.Entry{Index: at, Month: month}, nil
+	} else if err != nil {
 		return index.Entry{}, err
 	}
 	return indexEntry(at, month, k.index, rec), nil

@@ -21,13 +21,14 @@ type monthKeys struct {
 // keyring derives keys from month secrets and remembers them.
 type keyring struct {
 	months *keys.Months
+	held   *Holds // records that outlive their months' secrets; nil: none
 
 	mu      sync.RWMutex // guards derived
 	derived map[uint16]*monthKeys
 }
 
-func newKeyring(months *keys.Months) *keyring {
-	return &keyring{months: months, derived: map[uint16]*monthKeys{}}
+func newKeyring(months *keys.Months, held *Holds) *keyring {
+	return &keyring{months: months, held: held, derived: map[uint16]*monthKeys{}}
 }
 
 // of returns the keys of a month; 0 is the service. With create, a month that
@@ -59,6 +60,15 @@ func (k *keyring) of(month uint16, create bool) (*monthKeys, error) {
 	return m, nil
 }
 
+// forgetDisposed drops the keys of months that were disposed of.
+func (k *keyring) forgetDisposed() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, month := range k.months.Disposed() {
+		delete(k.derived, uint16(month))
+	}
+}
+
 // open opens the sealed record beside a leaf of a log and checks that it gives
 // the leaf. The month is known also with keys.ErrDisposed.
 func (k *keyring) open(origin string, l merkle.Leaf) (*record.Opened, uint16, error) {
@@ -72,6 +82,11 @@ func (k *keyring) open(origin string, l merkle.Leaf) (*record.Opened, uint16, er
 		return nil, 0, err
 	}
 	m, err := k.of(month, false)
+	if errors.Is(err, keys.ErrDisposed) {
+		if o, held, herr := k.held.open(origin, leaf); held {
+			return o, month, herr
+		}
+	}
 	if err != nil {
 		return nil, month, err
 	}

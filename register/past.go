@@ -29,8 +29,8 @@ type Past struct {
 
 // OpenPast opens a frozen log, which is open for reading, with an index of its
 // own in dir, which is made if it is not there or not complete.
-func OpenPast(ctx context.Context, dir string, log *merkle.Log, months *keys.Months, gap record.Gap, logger *slog.Logger) (*Past, error) {
-	p := &Past{log: log, keys: newKeyring(months), gap: gap, size: min(gap.Kept, log.Size()), logger: logger}
+func OpenPast(ctx context.Context, dir string, log *merkle.Log, months *keys.Months, holds *Holds, gap record.Gap, logger *slog.Logger) (*Past, error) {
+	p := &Past{log: log, keys: newKeyring(months, holds), gap: gap, size: min(gap.Kept, log.Size()), logger: logger}
 	var err error
 	if p.index, err = index.Open(durable.OS, dir, log.Origin(), logger); err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ type Options struct {
 	Origin  string // of the log
 	Log     *merkle.Log
 	Months  *keys.Months
+	Holds   *Holds   // records that outlive their months; may be nil
 	Past    []*Past  // logs that were frozen before this one, the oldest first; Close closes them
 	Samples [][]byte // synthetic messages of the provider, for the receipts' dictionary
 	Logger  *slog.Logger
@@ -68,7 +69,7 @@ type opener func(fsys durable.FS, dir, origin string, log *slog.Logger) (*index.
 // open is Open with the index that openIndex gives. progress, if not nil, is told
 // of records that were added to the index.
 func open(ctx context.Context, o Options, openIndex opener, progress func(done, total uint64)) (*Register, error) {
-	r := &Register{origin: o.Origin, log: o.Log, keys: newKeyring(o.Months), past: o.Past, logger: o.Logger,
+	r := &Register{origin: o.Origin, log: o.Log, keys: newKeyring(o.Months, o.Holds), past: o.Past, logger: o.Logger,
 		queue: make(chan []*unit, maxWaitingRecords), room: newAdmission(o.Patience), done: make(chan *batch, 16), stop: make(chan struct{}),
 		inflight: map[record.ID]*unit{}, grown: make(chan struct{}), stopped: make(chan struct{})}
 	var err error

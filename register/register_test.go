@@ -74,6 +74,9 @@ func (f *fixture) open() {
 		f.t.Fatal(err)
 	}
 	f.options = Options{Dir: filepath.Join(f.dir, "register"), FS: durable.OS, Origin: origin, Log: f.log, Months: months, Logger: log}
+	if f.options.Holds, err = OpenHolds(durable.OS, filepath.Join(f.dir, "holds"), months); err != nil {
+		f.t.Fatal(err)
+	}
 	if f.Register, err = Open(f.t.Context(), f.options); err != nil {
 		f.t.Fatal(err)
 	}

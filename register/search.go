@@ -130,7 +130,7 @@ func (m *Matcher) tokens(k *index.Key) []index.Token {
 }
 
 // Search calls visit with the records that match, by month and index ascending,
-// until it returns false. Records of disposed months are skipped. now bounds a
+// until it returns false. Records of disposed months are skipped, unless they are held. now bounds a
 // query without To. After an error, what was visited is not all.
 func (r *Register) Search(ctx context.Context, q Query, now time.Time, visit func(*Found) bool) error {
 	m, err := NewMatcher(q)
@@ -163,7 +163,9 @@ func (r *Register) Search(ctx context.Context, q Query, now time.Time, visit fun
 
 func (b book) search(ctx context.Context, month uint16, m *Matcher, visit func(*Found) bool) (more bool, err error) {
 	k, err := b.keys.of(month, false)
-	if errors.Is(err, keys.ErrNoSecret) || errors.Is(err, keys.ErrDisposed) {
+	if errors.Is(err, keys.ErrDisposed) {
+		return b.searchHeld(ctx, month, m, visit)
+	} else if errors.Is(err, keys.ErrNoSecret) {
 		return true, nil
 	} else if err != nil {
 		return false, err
@@ -187,6 +189,40 @@ func (b book) search(ctx context.Context, month uint16, m *Matcher, visit func(*
 		return more
 	})
 	return more, errors.Join(err, failed)
+}
+
+// searchHeld goes through the held records of a month that was disposed of.
+func (b book) searchHeld(ctx context.Context, month uint16, m *Matcher, visit func(*Found) bool) (more bool, err error) {
+	for _, at := range b.keys.held.of(b.log.Origin(), month) {
+		if b.base+at < m.q.After || at >= b.size {
+			continue
+		}
+		f, err := readFrom(ctx, b.log, b.keys, at)
+		if err != nil {
+			return false, err
+		}
+		f.Position = b.base + at
+		if m.Match(f.Record) && !visit(f) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Disposed lists the months between two times, the retention's if they are zero,
+// whose records were disposed of. now bounds a period without end.
+func (r *Register) Disposed(from, to, now time.Time) []keys.Month {
+	var all []keys.Month
+	if to.IsZero() {
+		to = now
+	}
+	for _, m := range r.keys.months.Disposed() {
+		if !to.Before(m.Start()) && (from.IsZero() && keys.MonthOf(now)-m < maxMonths || !from.IsZero() && from.Before(m.Next().Start())) {
+			all = append(all, m)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // Read opens the record at an index of the register's own log.

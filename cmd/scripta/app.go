@@ -54,6 +54,7 @@ type app struct {
 	clock     *clock.Clock
 	merkle    *merkle.Log
 	frozen    []*frozenLog // given up before, the oldest first
+	holds     *register.Holds
 	register  *register.Register
 	signer    *cms.Signer
 	composer  *pec.Composer
@@ -296,6 +297,9 @@ func (a *app) openLog(ctx context.Context) (o register.Options, err error) {
 		return o, err
 	}
 	a.onCloseDatabase("log", a.merkle.Close)
+	if a.holds, err = register.OpenHolds(durable.OS, a.dir.Holds(), a.months); err != nil {
+		return o, err
+	}
 	if err := a.openFrozen(ctx); err != nil {
 		return o, err
 	}
@@ -305,7 +309,7 @@ func (a *app) openLog(ctx context.Context) (o register.Options, err error) {
 	}
 	samples, err := a.samples()
 	return register.Options{Dir: a.dir.Receipts(), FS: durable.OS, Origin: a.cfg.Origin(), Log: a.merkle,
-		Months: a.months, Past: past, Samples: samples, Logger: a.log}, err
+		Months: a.months, Holds: a.holds, Past: past, Samples: samples, Logger: a.log}, err
 }
 
 func (a *app) logKeys() (note.Signer, note.Verifier, error) {

@@ -38,6 +38,7 @@ type operations interface {
 	// Audit checks the rules of certified e-mail over all records; settled says
 	// that nothing is under way.
 	Audit(ctx context.Context, settled bool) (*audit.Report, error)
+	keyOperations
 }
 
 // Extract implements operations.
@@ -77,6 +78,7 @@ func withOperations(dir config.Dir, log *slog.Logger, do func(ctx context.Contex
 // can reach its socket.
 func (d *daemon) controlHandler() http.Handler {
 	m := http.NewServeMux()
+	d.keyHandlers(m)
 	m.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(d.status())

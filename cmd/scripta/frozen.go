@@ -46,7 +46,7 @@ func (a *app) openFrozen(ctx context.Context) error {
 			return fmt.Errorf("couldn't open the frozen log %s: %w", s.ID, err)
 		}
 		a.onCloseDatabase("frozen log "+s.ID, f.log.Close)
-		if f.past, err = register.OpenPast(ctx, folder.Index(), f.log, a.months, s.Gap, a.log); err != nil {
+		if f.past, err = register.OpenPast(ctx, folder.Index(), f.log, a.months, a.holds, s.Gap, a.log); err != nil {
 			return fmt.Errorf("couldn't open the frozen log %s: %w", s.ID, err)
 		}
 		a.frozen = append(a.frozen, f)

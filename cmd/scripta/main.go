@@ -22,6 +22,7 @@ func commands() []command {
 		{name: "clock", about: "confirm the month after the clock jumped", sub: clockCommands()},
 		{name: "archive", about: "close days, list and check their packages", sub: archiveCommands()},
 		{name: "witness", about: "cosign other providers' logs", sub: witnessCommands()},
+		{name: "keys", about: "copy the month secrets, dispose of a month, hold records", sub: keysCommands()},
 		{name: "bench", about: "measure the log and the mail path on this machine", sub: benchCommands()},
 		{name: "version", about: "tell which build this is", run: runVersion},
 	}

@@ -36,6 +36,7 @@ type Config struct {
 	Receipts Receipts `toml:"receipts" doc:"Receipts and envelopes that were issued"`
 	Archive  Archive  `toml:"archive" doc:"Daily closings and their conservation packages"`
 	Scrub    Scrub    `toml:"scrub" doc:"Reading everything that is kept again and again, to notice what the disk lost"`
+	Keys     Keys     `toml:"keys" doc:"The month secrets, which are never in a backup of the data"`
 	Calendar Calendar `toml:"calendar" doc:"Italian working days, which due dates are counted in"`
 }
 
@@ -135,6 +136,11 @@ type Scrub struct {
 	BytesPerSecond int64    `toml:"bytes_per_second" range:"65536..1099511627776" doc:"How fast it reads at most"`
 }
 
+// Keys says where copies of the key store are.
+type Keys struct {
+	Copies []string `toml:"copies" doc:"Folders with copies of the month secrets (scripta keys backup adds to them); each disposal must reach all of them"`
+}
+
 // Calendar completes the national holidays, which are built in.
 type Calendar struct {
 	PatronDay         string `toml:"patron_day" doc:"Patron's day at the provider's seat, MM-DD (Milan \"12-07\"); empty = none"`
@@ -187,6 +193,7 @@ func Default(domain, provider string, portBase int) Config {
 		Receipts: Receipts{KeepOriginals: true},
 		Archive:  Archive{Dir: "archive", Automatic: true},
 		Scrub:    Scrub{Interval: Duration{Duration: 7 * 24 * time.Hour}, BytesPerSecond: 8 << 20},
+		Keys:     Keys{Copies: []string{}},
 	}
 }
 

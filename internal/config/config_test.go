@@ -128,7 +128,7 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		want []string // prefix ‖ "…" ‖ part
 	}{
 		"unknown key":         {head + "[mail]\nmax_recipient = 3\n", []string{"f.toml:6:1: mail.max_recipient: unknown key; … max_recipients,"}},
-		"unknown section":     {head + "[male]\nx = 3\n", []string{"f.toml:5:2: male: unknown key; … archive, scrub, calendar"}},
+		"unknown section":     {head + "[male]\nx = 3\n", []string{"f.toml:5:2: male: unknown key; … archive, scrub, keys, calendar"}},
 		"unknown inline key":  {head + "mail = { max_recipients = 3, limit = 2 }\n", []string{"f.toml:5:30: mail.limit: unknown key; … in [mail]"}},
 		"text for a number":   {head + "[mail]\nmax_recipients = \"3\"\n", []string{"f.toml:6:18: mail.max_recipients: wrong type of value; … whole number from 1 to 10000"}},
 		"inline wrong type":   {head + "mail = { max_recipients = true }\n", []string{"f.toml:5:27: mail.max_recipients: wrong type of value; … whole number"}},

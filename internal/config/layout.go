@@ -90,6 +90,9 @@ func (d Dir) Frozen() string { return d.join("frozen") }
 // frozen.
 func (d Dir) NextLogKey() string { return d.join("keys", "log.key.next") }
 
+// Holds is the folder of records that outlive the disposal of their month.
+func (d Dir) Holds() string { return d.join("holds") }
+
 // Stamps is the folder of the time stamps over the log's checkpoints.
 func (d Dir) Stamps() string { return d.join("timestamps") }
 

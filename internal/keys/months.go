@@ -47,6 +47,7 @@ const turnGrace = 5 * time.Minute
 const (
 	lastFile       = "last"
 	serviceFile    = "service.secret"
+	holdFile       = "hold.secret"
 	secretSuffix   = ".secret"
 	disposedSuffix = ".disposed"
 )
@@ -58,12 +59,18 @@ const (
 //	DIR/keys/months/2026-11.secret    the wrapped secret
 //	DIR/keys/months/2026-11.disposed  in its place after disposal
 //	DIR/keys/months/service.secret    the service's permanent secret
+//	DIR/keys/months/hold.secret       the secret of records that are held longer
+//	DIR/keys/months/disposing         the month whose disposal is not done
 //	DIR/keys/months/last              the month that is open, "2026-11\n"
 type Months struct {
 	fsys    durable.FS
 	dir     string
 	master  *master
 	service [32]byte
+	// masterFile is the file of the master key; older is the one before, while a
+	// disposal is on its way and some secrets are still wrapped by it.
+	masterFile string
+	older      *master
 
 	// mu is held for the whole of a creation: nobody gets a secret before it
 	// is on the disk.
@@ -71,6 +78,9 @@ type Months struct {
 	// secrets holds every month with a file; nil until it was first asked for.
 	secrets  map[Month]*[32]byte
 	disposed map[Month]bool
+	// disposing is the month whose disposal is not done, while isDisposing.
+	disposing   Month
+	isDisposing bool
 	// last is the open month; what may be opened next is measured from it.
 	// It is meaningless while hasLast is false: no month was ever opened.
 	last    Month
@@ -96,7 +106,7 @@ func CreateMonths(fsys durable.FS, dir, masterFile string) (*Months, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Months{fsys: fsys, dir: dir, master: k}
+	m := &Months{fsys: fsys, dir: dir, master: k, masterFile: masterFile}
 	if err := m.write(serviceSlot, newSecret()); err != nil {
 		return nil, fmt.Errorf("couldn't make the service secret: %w", err)
 	}
@@ -108,11 +118,11 @@ func CreateMonths(fsys durable.FS, dir, masterFile string) (*Months, error) {
 // file (ErrDamaged) shows before anything is sealed; an older file that is
 // damaged shows when it is asked for, and stops nothing else.
 func OpenMonths(fsys durable.FS, dir, masterFile string) (*Months, error) {
-	k, err := loadMaster(fsys, masterFile)
+	m := &Months{fsys: fsys, dir: dir, masterFile: masterFile, secrets: make(map[Month]*[32]byte), disposed: make(map[Month]bool)}
+	err := m.resume()
 	if err != nil {
 		return nil, err
 	}
-	m := &Months{fsys: fsys, dir: dir, master: k, secrets: make(map[Month]*[32]byte), disposed: make(map[Month]bool)}
 	if m.service, err = m.read(serviceSlot); err != nil {
 		return nil, fmt.Errorf("couldn't open the service secret: %w", err)
 	}
@@ -167,6 +177,21 @@ func (m *Months) scan() error {
 // Service returns the permanent secret of the service's own records, which
 // concern nobody and are never disposed of.
 func (m *Months) Service() [32]byte { return m.service }
+
+// Hold returns the secret under which records that must outlive their month's
+// disposal are kept, and makes it when it is asked for the first time.
+func (m *Months) Hold() ([32]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	there, err := exists(m.fsys, m.path(holdSlot))
+	if err == nil && !there {
+		err = m.write(holdSlot, newSecret())
+	}
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("couldn't make the secret of held records: %w", err)
+	}
+	return m.read(holdSlot)
+}
 
 // Last returns the month that is open; false when none ever was.
 func (m *Months) Last() (Month, bool) {
@@ -333,8 +358,11 @@ func (m *Months) Reread() error {
 }
 
 func (m *Months) path(slot uint16) string {
-	if slot == serviceSlot {
+	switch slot {
+	case serviceSlot:
 		return filepath.Join(m.dir, serviceFile)
+	case holdSlot:
+		return filepath.Join(m.dir, holdFile)
 	}
 	return filepath.Join(m.dir, Month(slot).String()+secretSuffix)
 }
@@ -352,6 +380,9 @@ func (m *Months) read(slot uint16) ([32]byte, error) {
 		return [32]byte{}, err
 	}
 	secret, err := m.master.unwrap(slot, data)
+	if errors.Is(err, ErrMasterKey) && m.older != nil {
+		secret, err = m.older.unwrap(slot, data)
+	}
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("%s: %w", path, err)
 	}

@@ -89,7 +89,8 @@ func loadMaster(fsys durable.FS, path string) (*master, error) {
 // A wrapped secret is a file of 102 bytes:
 //
 //	16  "scripta/secret/1"
-//	 2  the month, big-endian; 0xFFFF is the service secret
+//	 2  the month, big-endian; 0xFFFF is the service secret,
+//	    0xFFFE that of held records
 //	 8  which master key wraps it
 //	24  nonce
 //	48  XChaCha20-Poly1305 of the 32 bytes; all bytes above but the nonce are
@@ -101,6 +102,7 @@ const (
 	wrapNonce   = chacha20poly1305.NonceSizeX
 	wrapSize    = wrapHeader + wrapNonce + 32 + chacha20poly1305.Overhead + 4
 	serviceSlot = 0xFFFF
+	holdSlot    = 0xFFFE // both beyond the last month, April 5461
 )
 
 func castagnoli(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
@@ -136,8 +138,11 @@ func (k *master) unwrap(slot uint16, b []byte) (secret [32]byte, err error) {
 }
 
 func slotName(slot uint16) string {
-	if slot == serviceSlot {
+	switch slot {
+	case serviceSlot:
 		return "service"
+	case holdSlot:
+		return "hold"
 	}
 	return Month(slot).String()
 }

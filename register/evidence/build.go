@@ -55,6 +55,7 @@ type Bundle struct {
 	Records      []Record
 	Signer       Signer
 	Gaps         []record.Gap // what the register lost within the query's period
+	Disposed     []string     // months of the query's period whose records were disposed of: "2024-05"
 	Previous     []*Bundle    // of logs that were frozen, the oldest first; they have no Previous of their own
 }
 
@@ -107,7 +108,7 @@ func (b *Bundle) container() ([]File, error) {
 		return nil, err
 	}
 	m := &manifest{Format: manifestFormat, Notice: notice, Origin: b.Origin, Provider: b.Provider, Created: b.Created.UTC().Truncate(time.Second),
-		Query: b.Query, Records: len(b.Records)}
+		Query: b.Query, Records: len(b.Records), Disposed: b.Disposed}
 	for _, g := range b.Gaps {
 		_, english := g.Statement()
 		m.Gaps = append(m.Gaps, gap{g.Origin, g.Next, g.Kept, g.Known, g.Contradicted, g.From.UTC(), g.To.UTC(), g.Lost(), english})

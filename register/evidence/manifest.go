@@ -32,8 +32,11 @@ type manifest struct {
 	Records  int       `json:"records"`
 	// Gaps are what the register lost within the query's period, if anything: each
 	// is committed by a record rollback-accepted.
-	Gaps  []gap       `json:"gaps,omitempty"`
-	Files []fileEntry `json:"files"` // in the container's order
+	Gaps []gap `json:"gaps,omitempty"`
+	// Disposed are the months of the query's period whose records were destroyed at
+	// the end of their retention; what was held of them is still here.
+	Disposed []string    `json:"disposed,omitempty"`
+	Files    []fileEntry `json:"files"` // in the container's order
 }
 
 // gap is a record.Gap: between its sizes the log of its origin lost records.

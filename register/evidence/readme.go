@@ -65,6 +65,10 @@ certificates and time stamps; quickstart artefacts have none.
 
 Events in this archive: %[3]d; last checkpoint of size %[5]d.
 `, b.Provider, b.Origin, len(b.Records), stamped, last)
+	if len(b.Disposed) > 0 {
+		months := strings.Join(b.Disposed, ", ")
+		fmt.Fprintf(&s, "\nSCARTO: le registrazioni di %[1]s sono state distrutte alla fine della conservazione (30 mesi).\nDISPOSED: the records of %[1]s were destroyed at the end of their retention (30 months).\n", months)
+	}
 	for _, g := range b.Gaps {
 		italian, english := g.Statement()
 		fmt.Fprintf(&s, "\n%s.\n%s.\nLo attesta la prima registrazione di / It is committed by the first record of %s.\n", italian, english, g.Next)

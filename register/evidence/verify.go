@@ -182,6 +182,10 @@ func (v *verifier) checkManifest(files []File) bool {
 		return false
 	}
 	v.report.Query = v.man.Query
+	if len(v.man.Disposed) > 0 {
+		v.report.Checks = append(v.report.Checks, Check{Name: "DISPOSED", Warning: true,
+			Err: fmt.Errorf("the records of %.400s were destroyed at the end of their retention", strings.Join(v.man.Disposed, ", "))})
+	}
 	detail := ""
 	sig, err := v.read(nameSignature, cms.MaxDetached)
 	if err == nil {

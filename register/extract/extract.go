@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"scripta/internal/keys"
 	"scripta/merkle"
 	"scripta/merkle/checkpoint"
 	"scripta/register"
@@ -139,6 +140,9 @@ func (x *Extractor) bundle(ctx context.Context, l book, found []*register.Found,
 		return nil, err
 	}
 	b := &evidence.Bundle{Origin: l.log.Origin(), Provider: x.o.Provider, Created: now, Query: q, Certificates: x.o.Certificates, Signer: x.o.Signer}
+	for _, m := range x.o.Register.Disposed(from, to, now) {
+		b.Disposed = append(b.Disposed, m.String())
+	}
 	if gap {
 		b.Gaps = []record.Gap{*l.gap}
 	}
@@ -310,7 +314,7 @@ func (x *Extractor) receipt(f *register.Found) (*evidence.Receipt, error) {
 		return x.o.Register.Receipts().Open(f.Opened.ID, x.o.Register.Contents())
 	}
 	m, err := open()
-	if errors.Is(err, receipts.ErrNotFound) {
+	if errors.Is(err, receipts.ErrNotFound) || errors.Is(err, keys.ErrDisposed) { // the record may be held, the message is gone
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("couldn't reproduce the message of record %d: %w", f.Index, err)
