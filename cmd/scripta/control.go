@@ -39,6 +39,8 @@ type operations interface {
 	// that nothing is under way.
 	Audit(ctx context.Context, settled bool) (*audit.Report, error)
 	keyOperations
+	// Backup makes a backup of the data below a folder and returns its name.
+	Backup(ctx context.Context, folder string) (string, error)
 }
 
 // Extract implements operations.
@@ -79,6 +81,7 @@ func withOperations(dir config.Dir, log *slog.Logger, do func(ctx context.Contex
 func (d *daemon) controlHandler() http.Handler {
 	m := http.NewServeMux()
 	d.keyHandlers(m)
+	d.backupHandler(m)
 	m.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(d.status())

@@ -22,6 +22,8 @@ func commands() []command {
 		{name: "clock", about: "confirm the month after the clock jumped", sub: clockCommands()},
 		{name: "archive", about: "close days, list and check their packages", sub: archiveCommands()},
 		{name: "witness", about: "cosign other providers' logs", sub: witnessCommands()},
+		{name: "backup", about: "make a backup of the data, also while running", run: runBackup},
+		{name: "restore", about: "bring a backup back into an empty folder", run: runRestore},
 		{name: "keys", about: "copy the month secrets, dispose of a month, hold records", sub: keysCommands()},
 		{name: "bench", about: "measure the log and the mail path on this machine", sub: benchCommands()},
 		{name: "version", about: "tell which build this is", run: runVersion},

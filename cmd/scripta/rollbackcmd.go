@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -115,6 +116,13 @@ func rollbackOptions(dir config.Dir, cfg config.Config, files []string, log *slo
 	o.Log = merkle.Options{Dir: dir.Log(), Origin: cfg.Origin(), Signer: signer, Verifier: verifier, Logger: log, MinFree: databaseReserve}
 	if o.Elsewhere, err = readCheckpoints(files, verifier); err != nil {
 		return o, err
+	}
+	if own, err := readCheckpoints([]string{filepath.Join(dir.Log(), merkle.CheckpointFile)}, verifier); err == nil { // else there is nothing to ask with
+		seen, _, err := askWitnesses(context.Background(), cfg, verifier, own[0], log)
+		if err != nil {
+			return o, err
+		}
+		o.Elsewhere = append(o.Elsewhere, seen...)
 	}
 	roots, err := keys.LoadCertificates(dir.PublicTSACA())
 	if err != nil {
