@@ -12,6 +12,7 @@ import (
 	"scripta/internal/config"
 	"scripta/internal/keys"
 	"scripta/mta/audit"
+	"scripta/register"
 	"scripta/register/record"
 )
 
@@ -59,19 +60,32 @@ func runAudit(args []string, stdout, stderr io.Writer) int {
 // Audit implements operations.
 func (a *app) Audit(ctx context.Context, settled bool) (*audit.Report, error) {
 	x := audit.New(audit.Options{Now: time.Now(), Settled: settled, ServiceMailbox: a.cfg.ServiceAddress()})
-	for i, size := uint64(0), a.merkle.Size(); i < size; i++ {
-		if err := ctx.Err(); err != nil {
+	var base uint64 // records of the logs before
+	add := func(size uint64, read func(context.Context, uint64) (*register.Found, error)) error {
+		for i := range size {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			var rec *record.Record
+			f, err := read(ctx, i)
+			switch {
+			case err == nil:
+				rec = f.Record
+			case !errors.Is(err, keys.ErrDisposed):
+				return err
+			}
+			x.Add(base+i, rec)
+		}
+		base += size
+		return nil
+	}
+	for _, p := range a.register.Past() {
+		if err := add(p.Size(), p.Read); err != nil {
 			return nil, err
 		}
-		var rec *record.Record
-		f, err := a.register.Read(ctx, i)
-		switch {
-		case err == nil:
-			rec = f.Record
-		case !errors.Is(err, keys.ErrDisposed):
-			return nil, err
-		}
-		x.Add(i, rec)
+	}
+	if err := add(a.merkle.Size(), a.register.Read); err != nil {
+		return nil, err
 	}
 	return x.Finish(), nil
 }
