@@ -270,13 +270,18 @@ func (w *recordWriter) take(index uint64, l merkle.Leaf) (over bool, err error) 
 		w.months[month] = m
 	}
 	w.body, w.plain = w.body[:0], w.plain[:0]
+	if !disposed {
+		w.plain = plaintext(w.plain, o)
+		w.body, err = w.sealer.seal(w.body, index, month, leaf, w.plain)
+		if errors.Is(err, keys.ErrDisposed) { // the register holds the record beyond its month; packages do not
+			disposed, w.body = true, w.body[:0]
+		} else if err != nil {
+			return false, err
+		}
+	}
 	if disposed {
 		m.records, m.disposed = m.records+1, true
 	} else {
-		w.plain = plaintext(w.plain, o)
-		if w.body, err = w.sealer.seal(w.body, index, month, leaf, w.plain); err != nil {
-			return false, err
-		}
 		m.add(frame{index, month, w.plain})
 		w.x.Records.note(at)
 	}
