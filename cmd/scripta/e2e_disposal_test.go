@@ -64,6 +64,9 @@ func TestDisposeOfAMonth(t *testing.T) {
 	if code, out := p.scripta(t, "keys", "dispose", "--month", month.String(), "--as-of", "2026-11-01"); code != 1 || !strings.Contains(out, "PENDING") {
 		t.Errorf("without the copy: exit %d\n%s", code, out)
 	}
+	if code, out := p.scripta(t, "status"); code != 0 || !strings.Contains(out, "PENDING") {
+		t.Errorf("status: exit %d\n%s", code, out)
+	}
 	check(os.Rename(away, copied))
 	if out := p.command(t, "keys", "dispose", "--month", month.String(), "--as-of", "2026-11-01"); !strings.Contains(out, "1 records of it are held") {
 		t.Errorf("with the copy: %s", out)

@@ -311,3 +311,20 @@ func (c *controlClient) Hold(ctx context.Context, h register.Hold) error {
 	var none any
 	return c.post(ctx, "/keys/hold", h, &none)
 }
+
+// keysRole tells of the copies of the month secrets, and of a disposal that has not
+// reached all of them.
+func (d *daemon) keysRole() (string, error) {
+	if !d.changing.TryLock() {
+		return "accounts or copies are being changed", nil
+	}
+	copies := len(d.cfg.Keys.Copies)
+	d.changing.Unlock()
+	if month, ok := d.months.Disposing(); ok {
+		return "", warn("the disposal of %s is PENDING: make every copy of keys.copies reachable and call scripta keys dispose --month %[1]s", month)
+	}
+	if copies == 0 {
+		return "no copy yet: losing them loses every record; scripta keys backup makes one", nil
+	}
+	return fmt.Sprintf("%d copies are listed", copies), nil
+}

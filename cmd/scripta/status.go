@@ -97,6 +97,7 @@ func (d *daemon) roles() []roleCheck {
 		{"clock", d.clockRole},
 		{"time stamps", d.stampsRole},
 		{"witnesses", d.witnessRole},
+		{"month secrets", d.keysRole},
 		{"archive", d.archiveRole},
 		{"scrub", d.scrub.role},
 	}
