@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"scripta/internal/durable/powerfs"
 )
 
 // soak asks for the sizes that take hours: go test ./cmd/scripta -args -soak.
@@ -20,6 +22,7 @@ var binary string
 
 // TestMain builds the program once: end-to-end tests run what a user runs.
 func TestMain(m *testing.M) {
+	powerfs.ServeIfAsked()
 	flag.Parse()
 	os.Exit(buildAndRun(m))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -12,13 +13,13 @@ import (
 // is there all the same, once.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
-	disk := powerfs.New(t.TempDir())
-	if err := disk.Mount(); err != nil {
+	disk, err := powerfs.Mount(t.TempDir(), false)
+	if err != nil {
 		missing(t, "%v", err)
 	}
 	// Registered before the provider's clean-up, so that it comes after it.
 	t.Cleanup(func() {
-		if err := disk.Unmount(); err != nil {
+		if err := disk.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -30,17 +31,16 @@ func TestPowerLoss(t *testing.T) {
 	storm.strike = func() {
 		loss := []powerfs.Loss{powerfs.LoseAll, powerfs.LoseSome, powerfs.LoseSome, powerfs.LoseNone}[storm.rand.IntN(4)]
 		cuts[loss]++
-		disk.Cut()
+		err := disk.Cut()
 		storm.p.daemon.kill()
-		if err := disk.Restore(loss, storm.rand); err != nil {
+		if err = errors.Join(err, disk.Restore(loss, storm.rand)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// What init made is durable when it has ended.
-	disk.Cut()
-	if err := disk.Restore(powerfs.LoseAll, nil); err != nil {
+	if err := errors.Join(disk.Cut(), disk.Restore(powerfs.LoseAll, storm.rand)); err != nil {
 		t.Fatal(err)
 	}
 	storm.weather()
-	t.Logf("cuts that lost all, some, none: %d, %d, %d; %d syncs", cuts[powerfs.LoseAll], cuts[powerfs.LoseSome], cuts[powerfs.LoseNone], disk.Syncs())
+	t.Logf("cuts that lost all, some, none: %d, %d, %d", cuts[powerfs.LoseAll], cuts[powerfs.LoseSome], cuts[powerfs.LoseNone])
 }

@@ -10,13 +10,17 @@
 //   - the bytes and the size of a file that were there at its last fsync,
 //     fdatasync or msync;
 //   - the names (new, renamed, removed) that were in a folder at its last fsync;
-//   - unless it is Strict, the name of a file that was synced, and every change
+//   - unless it is strict, the name of a file that was synced, and every change
 //     of names before that one: Linux's journaling file systems (ext4, XFS,
 //     btrfs) keep them too, and programs have come to rely on it.
 //
 // Of what was written since, a cut keeps what a real disk may: any of the
 // 4096-byte pages of a file in any order, and names up to some change and none
 // after it, as the journal of a file system does. [Loss] chooses how much.
+//
+// A process of its own serves the disk, because one that serves files to itself
+// can wait for itself for ever: in a page fault, between fork and exec. A test
+// binary that uses the package calls [ServeIfAsked] first of all in its TestMain.
 package powerfs
 
 import (
@@ -41,12 +45,9 @@ const (
 	LoseNone             // a disk that was lucky; like the death of the process alone
 )
 
-// Disk is a disk of this package. Mount it before use. Its methods are for one
-// goroutine; programs use the mounted folder as they like.
-type Disk struct {
-	// Strict is set before Mount.
-	Strict bool
-
+// disk is the disk itself, in the process that serves it.
+type disk struct {
+	strict bool
 	folder string
 	server *fuse.Server
 
@@ -55,7 +56,6 @@ type Disk struct {
 	next    uint64
 	off     bool
 	changes []change // of names, that no fsync of a folder has kept yet, in order
-	syncs   int
 }
 
 // change is one change of names: what it makes of the folders that it touches.
@@ -65,19 +65,13 @@ type change struct {
 	apply   func()
 }
 
-// New returns an empty disk that is mounted at folder by [Disk.Mount].
-func New(folder string) *Disk {
-	d := &Disk{folder: folder, next: 1}
+func newDisk(folder string, strict bool) *disk {
+	d := &disk{folder: folder, strict: strict, next: 1}
 	d.root = d.newInode(syscall.S_IFDIR | 0o755)
 	return d
 }
 
-// Folder is where the disk's files appear.
-func (d *Disk) Folder() string { return d.folder }
-
-// Mount makes the disk's files appear in its folder. It needs /dev/fuse and the
-// right to mount.
-func (d *Disk) Mount() error {
+func (d *disk) mount() error {
 	zero := time.Duration(0)
 	server, err := fs.Mount(d.folder, &node{disk: d, inode: d.root}, &fs.Options{
 		EntryTimeout: &zero, AttrTimeout: &zero, NegativeTimeout: &zero,
@@ -93,29 +87,24 @@ func (d *Disk) Mount() error {
 	return nil
 }
 
-// Cut cuts the power: from now on every call fails with EIO, and nothing that
-// is written reaches the disk. The programs that use it are then to be killed,
-// and [Disk.Restore] called.
-func (d *Disk) Cut() {
+func (d *disk) cut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.off = true
 }
 
-// Restore takes away what the cut did not leave and mounts the disk again.
-func (d *Disk) Restore(loss Loss, random *rand.Rand) error {
-	if err := d.Unmount(); err != nil {
+func (d *disk) restore(loss Loss, random *rand.Rand) error {
+	if err := d.unmount(); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	d.lose(loss, random)
 	d.off = false
 	d.mu.Unlock()
-	return d.Mount()
+	return d.mount()
 }
 
-// Unmount takes the disk's files away; Mount brings them back.
-func (d *Disk) Unmount() error {
+func (d *disk) unmount() error {
 	if d.server == nil {
 		return nil
 	}
@@ -127,15 +116,8 @@ func (d *Disk) Unmount() error {
 	return nil
 }
 
-// Syncs is how many calls have made something durable.
-func (d *Disk) Syncs() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.syncs
-}
-
 // lose puts every file and folder into the state that the cut left.
-func (d *Disk) lose(loss Loss, random *rand.Rand) {
+func (d *disk) lose(loss Loss, random *rand.Rand) {
 	names := 0
 	share := 0.0 // of the pages that survive
 	switch loss {
@@ -152,16 +134,15 @@ func (d *Disk) lose(loss Loss, random *rand.Rand) {
 }
 
 // change notes a change of names that was made.
-func (d *Disk) change(of *inode, apply func(), touches ...*inode) {
+func (d *disk) change(of *inode, apply func(), touches ...*inode) {
 	d.changes = append(d.changes, change{of, touches, apply})
 }
 
 // keepFile makes the contents of a file durable and, unless the disk is strict,
 // its name.
-func (d *Disk) keepFile(file *inode) {
-	d.syncs++
+func (d *disk) keepFile(file *inode) {
 	file.keep()
-	if d.Strict {
+	if d.strict {
 		return
 	}
 	for last := len(d.changes) - 1; last >= 0; last-- {
@@ -178,8 +159,7 @@ func (d *Disk) keepFile(file *inode) {
 
 // keepNames makes the changes durable that touch a folder. A rename between two
 // folders is durable in both or in none.
-func (d *Disk) keepNames(folder *inode) {
-	d.syncs++
+func (d *disk) keepNames(folder *inode) {
 	rest := d.changes[:0]
 	for _, c := range d.changes {
 		mine := false
@@ -196,7 +176,7 @@ func (d *Disk) keepNames(folder *inode) {
 	d.changes = rest
 }
 
-func (d *Disk) newInode(mode uint32) *inode {
+func (d *disk) newInode(mode uint32) *inode {
 	i := &inode{ino: d.next, mode: mode, made: time.Now()}
 	d.next++
 	if i.isDir() {

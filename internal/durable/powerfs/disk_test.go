@@ -14,24 +14,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func TestMain(m *testing.M) {
+	ServeIfAsked()
+	os.Exit(m.Run())
+}
+
 // mounted returns a disk, or ends the test where FUSE does not mount.
-func mounted(t *testing.T) *Disk {
+func mounted(t *testing.T, strict bool) *Disk {
 	t.Helper()
-	d := New(t.TempDir())
-	d.Strict = true
-	if err := d.Mount(); err != nil {
+	d, err := Mount(t.TempDir(), strict)
+	if err != nil {
 		if os.Getenv("CI_STRICT") == "1" {
 			t.Fatal(err)
 		}
 		t.Skip(err)
 	}
 	t.Cleanup(func() {
-		if err := d.Unmount(); err != nil {
+		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return d
 }
+
+// once is where tests that lose all, and need no chance, take it from.
+func once() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
 
 func try(t *testing.T, err error) {
 	t.Helper()
@@ -51,7 +58,7 @@ func keep(t *testing.T, name string) {
 
 func TestCutKeepsWhatWasSynced(t *testing.T) {
 	t.Parallel()
-	d := mounted(t)
+	d := mounted(t, true)
 	at := func(name string) string { return filepath.Join(d.folder, name) }
 	page := bytes.Repeat([]byte{'a'}, 5000)
 	for _, name := range []string{"synced", "no name", "no contents", "renamed", "removed"} {
@@ -78,12 +85,12 @@ func TestCutKeepsWhatWasSynced(t *testing.T) {
 	try(t, err)
 	try(t, f.Truncate(4500))
 
-	d.Cut()
+	try(t, d.Cut())
 	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("a sync without power: %v", err)
 	}
 	_ = f.Close()
-	try(t, d.Restore(LoseAll, nil))
+	try(t, d.Restore(LoseAll, once()))
 	want := map[string]string{"synced": string(page), "no name": string(page), "no contents": "", "renamed": string(page), "removed": string(page)}
 	for name, contents := range want {
 		got, err := os.ReadFile(at(name))
@@ -103,7 +110,7 @@ func TestCutKeepsWhatWasSynced(t *testing.T) {
 // A rename that is durable in one folder is durable in the other.
 func TestRenameIsOneChange(t *testing.T) {
 	t.Parallel()
-	d := mounted(t)
+	d := mounted(t, true)
 	at := func(name string) string { return filepath.Join(d.folder, name) }
 	try(t, os.Mkdir(at("tmp"), 0o700))
 	try(t, os.Mkdir(at("new"), 0o700))
@@ -113,8 +120,8 @@ func TestRenameIsOneChange(t *testing.T) {
 	}
 	try(t, os.Rename(at("tmp/m"), at("new/m")))
 	keep(t, at("tmp"))
-	d.Cut()
-	try(t, d.Restore(LoseAll, nil))
+	try(t, d.Cut())
+	try(t, d.Restore(LoseAll, once()))
 	_, inTmp := os.Stat(at("tmp/m"))
 	_, inNew := os.Stat(at("new/m"))
 	if !errors.Is(inTmp, os.ErrNotExist) || inNew != nil {
@@ -125,7 +132,7 @@ func TestRenameIsOneChange(t *testing.T) {
 // What is written through a mapping is on the disk after msync, and not before.
 func TestMappedFile(t *testing.T) {
 	t.Parallel()
-	d := mounted(t)
+	d := mounted(t, true)
 	name := filepath.Join(d.folder, "map")
 	f, err := os.Create(name)
 	try(t, err)
@@ -137,10 +144,10 @@ func TestMappedFile(t *testing.T) {
 	copy(m, "first")
 	try(t, unix.Msync(m, unix.MS_SYNC))
 	copy(m[pageSize:], "second")
-	d.Cut()
+	try(t, d.Cut())
 	try(t, unix.Munmap(m))
 	_ = f.Close()
-	try(t, d.Restore(LoseAll, nil))
+	try(t, d.Restore(LoseAll, once()))
 	got, err := os.ReadFile(name)
 	if err != nil || len(got) != 2*pageSize || string(got[:5]) != "first" || got[pageSize] != 0 {
 		t.Errorf("the file has %q, %v", bytes.Trim(got, "\x00"), err)
@@ -150,8 +157,8 @@ func TestMappedFile(t *testing.T) {
 // A cut that loses some leaves each page old or new, whole.
 func TestCutLosesSome(t *testing.T) {
 	t.Parallel()
-	d := mounted(t)
-	random := rand.New(rand.NewPCG(1, 2))
+	d := mounted(t, true)
+	random := once()
 	name := filepath.Join(d.folder, "f")
 	try(t, os.WriteFile(name, bytes.Repeat([]byte{'a'}, 64*pageSize), 0o600))
 	keep(t, name)
@@ -162,7 +169,7 @@ func TestCutLosesSome(t *testing.T) {
 		try(t, err)
 		_, err = f.WriteAt(bytes.Repeat([]byte{'b'}, 64*pageSize), 0)
 		try(t, err)
-		d.Cut()
+		try(t, d.Cut())
 		_ = f.Close()
 		try(t, d.Restore(LoseSome, random))
 		got, err := os.ReadFile(name)
@@ -187,15 +194,14 @@ func TestCutLosesSome(t *testing.T) {
 // happened to names before.
 func TestSyncedFileKeepsItsName(t *testing.T) {
 	t.Parallel()
-	d := mounted(t)
-	d.Strict = false
+	d := mounted(t, false)
 	at := func(name string) string { return filepath.Join(d.folder, name) }
 	try(t, os.WriteFile(at("before"), nil, 0o600))
 	try(t, os.WriteFile(at("synced"), []byte("x"), 0o600))
 	keep(t, at("synced"))
 	try(t, os.WriteFile(at("after"), nil, 0o600))
-	d.Cut()
-	try(t, d.Restore(LoseAll, nil))
+	try(t, d.Cut())
+	try(t, d.Restore(LoseAll, once()))
 	for name, there := range map[string]bool{"before": true, "synced": true, "after": false} {
 		if _, err := os.Stat(at(name)); (err == nil) != there {
 			t.Errorf("%s: %v", name, err)

@@ -16,7 +16,7 @@ import (
 // the disk's mutex, so that a cut comes before or after it.
 type node struct {
 	fs.Inode
-	disk  *Disk
+	disk  *disk
 	inode *inode
 }
 
