@@ -12,7 +12,7 @@ func TestExtractRefuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ args, want string }{
 		{"--mailbox anna@pec.example.it", "--out is needed"},
-		{"--out x.zip", "--mailbox or --message-id"},
+		{"--out x.zip", "--out is needed, and --mailbox"},
 		{"--out x.zip --mailbox anna", "--mailbox: "},
 		{"--out x.zip --mailbox anna@@pec.example.it", "--mailbox: "},
 		{"--out x.zip --mailbox a@b.it --from 2026-13-01", "for --from: write a day such as"},
