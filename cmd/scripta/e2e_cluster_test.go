@@ -67,6 +67,29 @@ func TestCluster(t *testing.T) {
 	send(3)
 	p.idle(t, patience)
 
+	// Without the signer nothing gets into the tree: the client is put off, and
+	// what it handed in is carried on afterwards all the same, whole.
+	p.stop(t)
+	p.configure(t, func(k *config.Config) { k.Cluster.Patience.Duration = time.Second })
+	p.start(t)
+	c.KillSigner()
+	l := letter{id: "<doubt@client>", from: address("mario"), to: []string{address("lucia")}, subject: "doubt"}
+	author := must[*client](t)(p.login("mario"))
+	if err := author.submit(l.from, l.recipients(), l.String()); !strings.HasPrefix(refusal(err), "451 ") {
+		t.Errorf("without the signer a message was answered %v", err)
+	}
+	author.Close()
+	if code, out := p.scripta(t, "status"); code == 0 || !strings.Contains(out, "is the log signer running") {
+		t.Errorf("without the signer: exit %d\n%s", code, out)
+	}
+	if err := c.StartSigner(); err != nil {
+		t.Fatal(err)
+	}
+	p.idle(t, patience)
+	if len(p.about(t, "lucia", pec.TransportEnvelope, l.id)) != 1 || len(p.about(t, "mario", pec.Delivery, l.id)) != 1 || len(p.about(t, "mario", pec.Acceptance, l.id)) != 1 {
+		t.Error("the message whose record was in doubt was not carried on, or twice")
+	}
+
 	// Killed with messages under way; another node has the folder.
 	send(size(3, 10, 100))
 	p.daemon.kill()
