@@ -14,6 +14,7 @@ import (
 	"scripta/internal/keys"
 	"scripta/merkle"
 	"scripta/merkle/checkpoint"
+	"scripta/register/receipts"
 )
 
 // RestoreOptions say what is brought back, and where to.
@@ -53,6 +54,10 @@ func Restore(ctx context.Context, o RestoreOptions) error {
 	}
 	if err = errors.Join(err, log.Close()); err != nil {
 		return fmt.Errorf("couldn't build the log again: %w", err)
+	}
+	// Messages were copied after the log: some of their records came later.
+	if err := receipts.AcceptLosses(durable.OS, filepath.Join(o.Dir.Receipts(), "issued")); err != nil {
+		return err
 	}
 	newest := o.Backup.Checkpoint
 	if o.Newest != nil && o.Newest.Size > newest.Size {

@@ -282,7 +282,14 @@ func (d *daemon) checkNewest(ctx context.Context, jobs []*spool.Job) error {
 	if err != nil {
 		return err
 	}
+	accepted, err := d.register.Receipts().LossesAccepted()
+	if err != nil {
+		return err
+	}
 	for _, f := range frames {
+		if accepted(f.File, f.Offset) {
+			continue
+		}
 		_, ok, err := d.register.Lookup(ctx, f.ID)
 		if err != nil {
 			return err

@@ -15,6 +15,10 @@ import (
 // record tells of was checked with the record.
 func (a *Audit) messages(ctx context.Context) error {
 	r := a.o.Register
+	accepted, err := r.Receipts().LossesAccepted()
+	if err != nil {
+		return err
+	}
 	from := receipts.Frame{File: a.s.File, Offset: a.s.Offset}
 	return r.Receipts().Each(from, func(f receipts.Frame) error {
 		a.s.File, a.s.Offset = f.File, f.Offset
@@ -29,6 +33,8 @@ func (a *Audit) messages(ctx context.Context) error {
 		switch {
 		case err != nil:
 			a.wrong(place, "the record of the message cannot be read: %v", err)
+		case !ok && accepted(f.File, f.Offset):
+			a.note(place, "no record tells of the message: a backup was brought back, or it was accepted that the log lost records")
 		case !ok && a.o.UnderWay == nil:
 			a.note(place, "no record tells of the message: its transaction is under way, or the log lost its newest leaves")
 		case !ok && !a.o.UnderWay(f.ID.Transaction()):

@@ -21,6 +21,7 @@ import (
 	"scripta/internal/keys"
 	"scripta/merkle"
 	"scripta/merkle/checkpoint"
+	"scripta/register/receipts"
 	"scripta/register/record"
 	"scripta/register/stamps"
 )
@@ -189,6 +190,7 @@ func (s *State) carryOut(o Options, cfg config.Config) error {
 		// The index is a projection of the log that was there; the new log's, and
 		// the places of receipts, are made again.
 		func() error { return os.RemoveAll(filepath.Join(o.Dir.Receipts(), "index")) },
+		func() error { return receipts.AcceptLosses(o.FS, filepath.Join(o.Dir.Receipts(), "issued")) },
 		func() error { return s.publishKey(o) },
 		func() error {
 			err := o.FS.Rename(o.Dir.NextLogKey(), o.Dir.LogKey())
