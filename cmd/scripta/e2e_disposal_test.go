@@ -25,10 +25,11 @@ func TestDisposeOfAMonth(t *testing.T) {
 	p.stop(t)
 
 	// Records of a month long ago, as this provider would have had them.
-	old := time.Date(2024, 3, 10, 12, 0, 0, 0, time.UTC)
-	month := keys.MonthOf(old)
 	a := must[*app](t)(openApp(t.Context(), p.dir, slog.New(slog.DiscardHandler)))
 	now, _ := a.months.Last()
+	month := now - 32
+	old, from := month.Start().AddDate(0, 0, 9), keys.DisposableFrom(month)
+	tooEarly, today := from.AddDate(0, 0, -1).Format(time.DateOnly), from.AddDate(0, 0, 1).Format(time.DateOnly)
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -50,25 +51,25 @@ func TestDisposeOfAMonth(t *testing.T) {
 	p.command(t, "backup", "--to", backups)
 	p.command(t, "keys", "hold", "--mailbox", address("tenuta"), "--reason", "Tribunale di Prova")
 
-	if code, out := p.scripta(t, "keys", "dispose", "--month", now.String(), "--as-of", "2050-01-01"); code != 1 || !strings.Contains(out, "kept longer") {
+	if code, out := p.scripta(t, "keys", "dispose", "--month", now.String(), "--as-of", now.Start().AddDate(20, 0, 0).Format(time.DateOnly)); code != 1 || !strings.Contains(out, "kept longer") {
 		t.Errorf("the open month: exit %d\n%s", code, out)
 	}
-	if code, out := p.scripta(t, "keys", "dispose", "--month", month.String(), "--as-of", "2026-09-30"); code != 1 || !strings.Contains(out, "until 2026-10-01") {
+	if code, out := p.scripta(t, "keys", "dispose", "--month", month.String(), "--as-of", tooEarly); code != 1 || !strings.Contains(out, "until "+from.Format(time.DateOnly)) {
 		t.Errorf("a day too early: exit %d\n%s", code, out)
 	}
-	period := []string{"--from", "2024-03-01", "--to", "2024-03-31"}
+	period := []string{"--from", month.String() + "-01", "--to", month.String() + "-20"}
 	p.start(t) // the rest while it runs
 	p.extract(t, append([]string{"--mailbox", address("scartata")}, period...)...)
 	away := copied + ".away"
 	check(os.Rename(copied, away))
-	if code, out := p.scripta(t, "keys", "dispose", "--month", month.String(), "--as-of", "2026-11-01"); code != 1 || !strings.Contains(out, "PENDING") {
+	if code, out := p.scripta(t, "keys", "dispose", "--month", month.String(), "--as-of", today); code != 1 || !strings.Contains(out, "PENDING") {
 		t.Errorf("without the copy: exit %d\n%s", code, out)
 	}
 	if code, out := p.scripta(t, "status"); code != 0 || !strings.Contains(out, "PENDING") {
 		t.Errorf("status: exit %d\n%s", code, out)
 	}
 	check(os.Rename(away, copied))
-	if out := p.command(t, "keys", "dispose", "--month", month.String(), "--as-of", "2026-11-01"); !strings.Contains(out, "1 records of it are held") {
+	if out := p.command(t, "keys", "dispose", "--month", month.String(), "--as-of", today); !strings.Contains(out, "1 records of it are held") {
 		t.Errorf("with the copy: %s", out)
 	}
 	if code, out := p.scripta(t, append([]string{"extract", "--out", filepath.Join(t.TempDir(), "x"), "--mailbox", address("scartata")}, period...)...); code != 1 {
@@ -79,7 +80,7 @@ func TestDisposeOfAMonth(t *testing.T) {
 		t.Errorf("held are %q", s)
 	}
 	out, err := run(t, binary, "verify", held.path, "--trust", p.dir.Public())
-	if err != nil || !strings.Contains(out, "2024-03 were destroyed") || !bytes.Contains(held.files["LEGGIMI.txt"], []byte("SCARTO: ")) {
+	if err != nil || !strings.Contains(out, month.String()+" were destroyed") || !bytes.Contains(held.files["LEGGIMI.txt"], []byte("SCARTO: ")) {
 		t.Errorf("verify of what is held: %v\n%s", err, out)
 	}
 	p.stop(t)
