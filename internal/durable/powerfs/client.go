@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // asked names the folder to a process that is to serve a disk; strictly says that
@@ -87,8 +88,12 @@ func (d *Disk) ask(what string) error {
 	return d.answer()
 }
 
+// patience bounds the wait for what serves the disk.
+const patience = time.Minute
+
 // answer reads "ok" or an error.
 func (d *Disk) answer() error {
+	defer time.AfterFunc(patience, func() { _ = d.cmd.Process.Kill() }).Stop()
 	line, err := d.out.ReadString('\n')
 	if err != nil {
 		return fmt.Errorf("what serves the disk is gone: %w", err)

@@ -17,7 +17,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -78,13 +77,16 @@ func find() (p programs, err error) {
 			}
 		}
 	}
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/trillian").Output()
-	if err != nil {
-		return p, fmt.Errorf("couldn't find Trillian's schema: %w", err)
+	p.schema = filepath.Join(filepath.Dir(p.server), "trillian.sql")
+	if _, err := os.Stat(p.schema); err != nil {
+		return p, fmt.Errorf("there is no %s (.ci/run puts it there)", p.schema)
 	}
-	p.schema = filepath.Join(strings.TrimSpace(string(out)), "storage", "postgresql", "schema", "storage.sql")
 	return p, nil
 }
+
+// Schema is the file of the database's schema, as build.sh puts it beside the
+// servers.
+func (c *Cluster) Schema() string { return c.programs.schema }
 
 // version is the number in /usr/lib/postgresql/15/bin.
 func version(bin string) int {
