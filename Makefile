@@ -49,10 +49,7 @@ race:
 
 # Ten seconds of each fuzz target.
 fuzz:
-	@set -e; for p in $$(go list ./...); do \
-	  for t in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-	    echo "fuzz $$p $$t"; go test -run '^$$' -fuzz "^$$t\$$" -fuzztime 10s -fuzzminimizetime 1x $$p; \
-	  done; done
+	@.ci/fuzz 10s
 
 # The register beside a raw file and Tessera, then FILL records in one register
 # (10 million take some minutes and 10 GB), then the mail path.
