@@ -164,7 +164,7 @@ func (c *Closer) prepare() error {
 	packages := false
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), stagePrefix) {
-			err = errors.Join(err, removeTree(c.o.FS, filepath.Join(c.o.Dir, e.Name())))
+			err = errors.Join(err, durable.RemoveAll(c.o.FS, filepath.Join(c.o.Dir, e.Name())))
 		} else {
 			packages = true
 		}

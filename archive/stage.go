@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -31,7 +30,7 @@ type stage struct {
 // newStage begins a folder. What an earlier attempt left under the name is
 // removed first.
 func newStage(fsys durable.FS, dir string) (*stage, error) {
-	if err := removeTree(fsys, dir); err != nil {
+	if err := durable.RemoveAll(fsys, dir); err != nil {
 		return nil, err
 	}
 	if err := fsys.MkdirAll(dir, folderMode); err != nil {
@@ -126,26 +125,4 @@ func (s *stage) publish(final string) error {
 		return fmt.Errorf("couldn't name a package: %w", err)
 	}
 	return nil
-}
-
-// removeTree removes a folder with what is in it; none is no error.
-func removeTree(fsys durable.FS, dir string) error {
-	entries, err := fsys.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := filepath.Join(dir, e.Name())
-		if e.IsDir() {
-			err = removeTree(fsys, name)
-		} else {
-			err = fsys.Remove(name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return fsys.Remove(dir)
 }

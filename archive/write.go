@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"scripta/internal/durable"
 	"scripta/internal/keys"
 	"scripta/merkle"
 	"scripta/merkle/checkpoint"
@@ -29,7 +30,7 @@ func (c *Closer) write(ctx context.Context, i Interval, last *Package, asked *bo
 	}
 	defer func() {
 		if err != nil { // gives back the space of a disk that is full
-			_ = removeTree(c.o.FS, s.dir)
+			_ = durable.RemoveAll(c.o.FS, s.dir)
 		}
 	}()
 	x := &Index{Format: Format, Notice: notice, Origin: c.o.Register.Origin(), Provider: c.o.Provider,

@@ -148,7 +148,7 @@ func (d *DB) load() error {
 func (d *DB) clear() error {
 	d.letGo()
 	d.runs, d.next, d.mark, d.number = map[uint16][]*run{}, 0, Location{}, 1
-	if err := removeAll(d.fsys, d.dir); err != nil {
+	if err := durable.RemoveAll(d.fsys, d.dir); err != nil {
 		return err
 	}
 	return durable.MkdirAll(d.fsys, d.dir, 0o700)
@@ -186,7 +186,7 @@ func (d *DB) sweep() error {
 			continue
 		}
 		if !named[name] {
-			err = errors.Join(err, removeAll(d.fsys, name))
+			err = errors.Join(err, durable.RemoveAll(d.fsys, name))
 			continue
 		}
 		inside, rerr := d.fsys.ReadDir(name)
@@ -459,7 +459,7 @@ func (d *DB) DropMonth(month uint16) error {
 	for _, r := range old {
 		r.release()
 	}
-	if err := removeAll(d.fsys, folder(d.dir, month)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.RemoveAll(d.fsys, folder(d.dir, month)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("couldn't remove %s from the index: %w", folder(d.dir, month), err)
 	}
 	return d.fsys.SyncDir(d.dir)

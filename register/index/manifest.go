@@ -97,25 +97,3 @@ func folder(dir string, month uint16) string { return filepath.Join(dir, MonthNa
 func (r *runInfo) name(dir string) string {
 	return filepath.Join(folder(dir, r.Month), fmt.Sprintf("%08d.run", r.Number))
 }
-
-// removeAll removes a folder and what is in it; one that is not there is right.
-func removeAll(fsys durable.FS, dir string) error {
-	entries, err := fsys.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := filepath.Join(dir, e.Name())
-		if e.IsDir() {
-			err = removeAll(fsys, name)
-		} else {
-			err = fsys.Remove(name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return fsys.Remove(dir)
-}

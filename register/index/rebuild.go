@@ -33,7 +33,7 @@ func OpenRebuild(fsys durable.FS, dir, origin string, log *slog.Logger) (*DB, er
 // old one has gone.
 func Swap(fsys durable.FS, dir string) error {
 	parent := filepath.Dir(filepath.Clean(dir))
-	err := removeAll(fsys, oldDir(dir))
+	err := durable.RemoveAll(fsys, oldDir(dir))
 	if err == nil {
 		err = fsys.Rename(dir, oldDir(dir))
 	}
@@ -47,7 +47,7 @@ func Swap(fsys durable.FS, dir string) error {
 		err = fsys.SyncDir(parent)
 	}
 	if err == nil {
-		err = removeAll(fsys, oldDir(dir))
+		err = durable.RemoveAll(fsys, oldDir(dir))
 	}
 	if err != nil {
 		return fmt.Errorf("couldn't put the new index in the place of the old one: %w", err)
@@ -71,7 +71,7 @@ func settle(fsys durable.FS, dir string) error {
 			return err
 		}
 	}
-	return errors.Join(removeAll(fsys, rebuildDir(dir)), removeAll(fsys, oldDir(dir)))
+	return errors.Join(durable.RemoveAll(fsys, rebuildDir(dir)), durable.RemoveAll(fsys, oldDir(dir)))
 }
 
 func exists(fsys durable.FS, name string) (bool, error) {
