@@ -196,7 +196,7 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	if !plainAddress(to) {
 		return s.refused(replyBadAddress)
 	}
-	if _, ours := s.point.pipeline.index.OfAddress(to); !ours {
+	if _, ours := s.point.pipeline.index().OfAddress(to); !ours {
 		return s.refused(replyNoRelay)
 	}
 	key := pec.NormalizeAddress(to)

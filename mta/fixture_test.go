@@ -139,9 +139,10 @@ func (w *world) begin(fsys durable.FS) (p *process, err error) {
 		return nil, errors.Join(err, closeAll())
 	}
 	p.spool = sp
+	index := providers.New(&providers.Provider{Name: "Esempio", Domains: []string{domain}, ServiceAddress: "posta-certificata@" + domain,
+		Certificates: []*x509.Certificate{w.signer.Certificate()}})
 	p.Pipeline, err = Open(context.Background(), Options{Register: reg, Spool: sp, Jobs: jobs, Boxes: w.openBoxes(fsys),
-		Index: providers.New(&providers.Provider{Name: "Esempio", Domains: []string{domain}, ServiceAddress: "posta-certificata@" + domain,
-			Certificates: [][32]byte{providers.Fingerprint(w.signer.Certificate())}}),
+		Index:    func() *providers.Index { return index },
 		Composer: &pec.Composer{Provider: pec.Provider{Name: "Esempio", Domain: domain, ServiceAddress: "posta-certificata@" + domain}, Signer: w.signer, Location: calendar.Rome()},
 		Roots:    w.roots, Clock: &testClock{at: time.Now().Truncate(time.Second)}, KeepOriginals: true,
 		Limits: Limits{Recipients: 5, BytesTimesRecipients: 1 << 20}, FreeBytes: func() (int64, error) { return 1 << 40, nil }, Logger: quiet})

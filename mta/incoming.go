@@ -52,7 +52,7 @@ func (p *Pipeline) checkEnvelope(t *task, e *receipts.Issued, at moment) (*envel
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errBadEnvelope, err)
 	}
-	if _, known := p.index.OfCertificate(sig.Certificate); !known {
+	if _, known := p.index().OfCertificate(sig.Certificate); !known {
 		return nil, fmt.Errorf("%w: no provider of the index signs with certificate %v", errBadEnvelope, sig.Certificate.SerialNumber)
 	}
 	if from := signed.From; len(from) != 1 || len(sig.Certificate.EmailAddresses) != 1 || !pec.SameAddress(from[0], sig.Certificate.EmailAddresses[0]) {

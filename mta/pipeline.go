@@ -40,7 +40,7 @@ type Options struct {
 	Jobs          []*spool.Job // unfinished, as spool.Open returned them
 	Boxes         *mailbox.Store
 	Closed        func(address string) bool // mailboxes that take no envelope any more; nil: none
-	Index         *providers.Index
+	Index         func() *providers.Index   // the current one, asked for each decision
 	Composer      *pec.Composer
 	Roots         *x509.CertPool // of the providers' signing certificates
 	Clock         Clock
@@ -59,7 +59,7 @@ type Pipeline struct {
 	spool    *spool.Spool
 	boxes    *mailbox.Store
 	closed   func(address string) bool
-	index    *providers.Index
+	index    func() *providers.Index
 	composer *pec.Composer
 	roots    *x509.CertPool
 	chains   cms.ChainCache

@@ -274,7 +274,7 @@ func (p *Pipeline) newSubmission(o *pec.Original, content keys.Month, sender str
 		Actor: actor, Peer: peer, Digest: o.Digest[:], Facts: submissionFacts{MessageID: o.MessageID, Subject: o.Subject, ReplyTo: o.ReplyTo, ReceiptType: o.ReceiptType,
 			To: o.To, Cc: o.Cc, Size: o.Size}}
 	for _, r := range recipients {
-		_, certified := p.index.OfAddress(r)
+		_, certified := p.index().OfAddress(r)
 		s.Recipients = append(s.Recipients, pec.Recipient{Address: r, Certified: certified})
 	}
 	return s

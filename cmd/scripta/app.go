@@ -212,7 +212,7 @@ func (a *app) openKeys(context.Context) (err error) {
 	a.composer = &pec.Composer{Signer: a.signer, Location: calendar.Rome(),
 		Provider: pec.Provider{Name: a.cfg.Provider, Domain: a.cfg.Domain, ServiceAddress: a.cfg.ServiceAddress()}}
 	a.index = providers.New(&providers.Provider{Name: a.cfg.Provider, Domains: []string{a.cfg.Domain}, ServiceAddress: a.cfg.ServiceAddress(),
-		Certificates: [][32]byte{providers.Fingerprint(chain[0])}})
+		Certificates: chain[:1]})
 	return nil
 }
 

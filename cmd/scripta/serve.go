@@ -18,6 +18,7 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/logins"
 	"scripta/mta"
+	"scripta/mta/providers"
 	"scripta/mta/smtpd"
 	"scripta/mta/spool"
 	"scripta/register/record"
@@ -170,7 +171,7 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	if err := d.checkNewest(ctx, jobs); err != nil {
 		return errors.Join(err, sp.Close())
 	}
-	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: d.index, Composer: d.composer,
+	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: func() *providers.Index { return d.index }, Composer: d.composer,
 		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {
