@@ -26,10 +26,9 @@ func (f *flaky) Accept() (net.Conn, error) {
 	return f.Listener.Accept()
 }
 
-// ports are the two ways to serve, and the first line that a client gets after
-// what it must do before.
+// ports are the ways to serve.
 func ports(s *Server) map[string]func(net.Listener) error {
-	return map[string]func(net.Listener) error{"tls": s.ServeTLS, "starttls": s.ServeStartTLS}
+	return map[string]func(net.Listener) error{"tls": s.ServeTLS, "starttls": s.ServeStartTLS, "opportunistic": s.ServeOpportunistic}
 }
 
 func testServer(t *testing.T) *Server {
@@ -74,7 +73,7 @@ func TestAcceptFailsForTheMoment(t *testing.T) {
 	}
 }
 
-// A listener that is closed ends serving, on both ports.
+// A listener that is closed ends serving, on every port.
 func TestClosedListenerEndsServing(t *testing.T) {
 	t.Parallel()
 	s := testServer(t)
@@ -94,7 +93,7 @@ func TestClosedListenerEndsServing(t *testing.T) {
 	}
 }
 
-// A client that connects and says nothing is cut, on both ports: before TLS no
+// A client that connects and says nothing is cut, on every port: before TLS no
 // other bound holds.
 func TestSilentBeforeTLS(t *testing.T) {
 	t.Parallel()

@@ -18,10 +18,13 @@ type Conn struct {
 	bare     atomic.Bool
 	controls controls // of the goroutine that reads
 	domain   string   // of the server
-	muteLine bool     // drop the next line written: the greeting after STARTTLS
+	eightBit bool     // 8BITMIME is offered
 	midLine  bool     // the last write did not end its line
 	release  func()
 	once     sync.Once
+
+	muteLine   bool // drop the next line written: the greeting after STARTTLS
+	muteAnswer bool // drop the next answer written after that, of one line or several
 
 	mu    sync.Mutex // guards total
 	total time.Time  // deadline set by the server for the whole command or message
@@ -92,7 +95,11 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.muteLine = false
 		return len(p), nil
 	}
-	line, drop := rewrite(string(p), c.domain)
+	if c.muteAnswer {
+		c.muteAnswer = len(p) > 3 && p[3] == '-'
+		return len(p), nil
+	}
+	line, drop := rewrite(string(p), c.domain, c.eightBit)
 	if drop {
 		return len(p), nil
 	}

@@ -6,10 +6,12 @@ import "strings"
 // plain words, Italian first, in ASCII, and never longer than 512 octets (RFC
 // 5321 §4.5.3.1.5), whatever of the client's own words it repeats. drop says that
 // the client gets none: a capability that is not offered.
-func rewrite(line, domain string) (said string, drop bool) {
+func rewrite(line, domain string, eightBit bool) (said string, drop bool) {
 	switch line {
-	case "250-CHUNKING\r\n", "250-8BITMIME\r\n":
+	case "250-CHUNKING\r\n":
 		return "", true
+	case "250-8BITMIME\r\n":
+		return line, !eightBit
 	}
 	for _, x := range [...]struct{ begins, said string }{
 		{"250-Hello ", "250-" + domain},

@@ -41,21 +41,21 @@ func TestReplies(t *testing.T) {
 func TestRewrite(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{"250-SIZE 1000\r\n", "334 VXNlcm5hbWU6\r\n", "550 5.7.1 no\r\n"} {
-		if got, drop := rewrite(line, "d"); got != line || drop {
+		if got, drop := rewrite(line, "d", false); got != line || drop {
 			t.Errorf("%q became %q", line, got)
 		}
 	}
 	for _, line := range []string{"250-CHUNKING\r\n", "250-8BITMIME\r\n"} {
-		if _, drop := rewrite(line, "d"); !drop {
+		if _, drop := rewrite(line, "d", false); !drop {
 			t.Errorf("%q is said", line)
 		}
 	}
 	for _, n := range []int{500, 511, 512, 513, 4096} {
-		if got, _ := rewrite(fmt.Sprintf("550 %0*d\r\n", n-6, 0), "d"); len(got) != min(n, 512) || !strings.HasSuffix(got, "\r\n") {
+		if got, _ := rewrite(fmt.Sprintf("550 %0*d\r\n", n-6, 0), "d", false); len(got) != min(n, 512) || !strings.HasSuffix(got, "\r\n") {
 			t.Errorf("a line of %d octets became one of %d", n, len(got))
 		}
 	}
-	if got, _ := rewrite("550 "+strings.Repeat("x", 4092), "d"); len(got) != 512 || !strings.HasSuffix(got, "\r\n") {
+	if got, _ := rewrite("550 "+strings.Repeat("x", 4092), "d", false); len(got) != 512 || !strings.HasSuffix(got, "\r\n") {
 		t.Errorf("a line cut short became %d octets", len(got))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -25,6 +26,7 @@ const handshakeTime = 30 * time.Second
 // Config says how a server behaves.
 type Config struct {
 	Domain          string // in the greeting
+	EightBit        bool   // offer 8BITMIME: messages are taken as they are (RFC 6152)
 	Backend         smtp.Backend
 	TLS             *tls.Config
 	MaxMessageBytes int64
@@ -67,18 +69,47 @@ func NewServer(cfg Config) *Server {
 
 // ServeTLS serves connections that begin with TLS (RFC 8314), until Shutdown.
 func (s *Server) ServeTLS(l net.Listener) error {
-	return s.serve(l, false, func(c net.Conn) (*tls.Conn, bool) { return handshake(c, s.cfg.TLS, s.patience) })
+	return s.serve(l, func(c net.Conn) (secured, bool) {
+		t, ok := handshake(c, s.cfg.TLS, s.patience)
+		return secured{Conn: t}, ok
+	})
 }
 
 // ServeStartTLS serves connections that begin in clear and must be secured by
 // STARTTLS before anything else, until Shutdown.
 func (s *Server) ServeStartTLS(l net.Listener) error {
-	return s.serve(l, true, func(c net.Conn) (*tls.Conn, bool) { return startTLS(c, s.cfg.Domain, s.cfg.TLS, s.patience) })
+	return s.serve(l, s.clear(false).secure)
 }
 
-// serve hands on what secure has made of the connections that l accepts. mute
-// says that they have been greeted.
-func (s *Server) serve(l net.Listener, mute bool, secure func(net.Conn) (*tls.Conn, bool)) error {
+// ServeOpportunistic serves connections that begin in clear and may be secured by
+// STARTTLS before the first message, as between mail servers (RFC 3207, RFC 6109
+// §5.3), until Shutdown. [Conn.TLS] tells what a client did.
+func (s *Server) ServeOpportunistic(l net.Listener) error {
+	return s.serve(l, s.clear(true).secure)
+}
+
+// clear is the dialog before TLS.
+func (s *Server) clear(optional bool) *clearDialog {
+	d := &clearDialog{domain: s.cfg.Domain, tls: s.cfg.TLS, patience: s.patience}
+	if optional {
+		d.optional, d.capabilities = true, []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.cfg.MaxMessageBytes)}
+		if s.cfg.EightBit {
+			d.capabilities = append(d.capabilities, "8BITMIME")
+		}
+	}
+	return d
+}
+
+// secured is a connection that is ready for SMTP. What was said on it before is
+// replayed to the SMTP server, whose answers to it the client must not get again.
+type secured struct {
+	net.Conn
+	greeted  bool // the client got its greeting
+	answered bool // and the answer to its EHLO or HELO, which is replayed
+}
+
+// serve hands on what secure has made of the connections that l accepts.
+func (s *Server) serve(l net.Listener, secure func(net.Conn) (secured, bool)) error {
 	q := &queue{Listener: l, ready: make(chan net.Conn), ended: make(chan struct{})}
 	go func() {
 		defer close(q.ended)
@@ -89,7 +120,7 @@ func (s *Server) serve(l net.Listener, mute bool, secure func(net.Conn) (*tls.Co
 				return
 			}
 			if s.admit(c) {
-				go s.hand(c, mute, secure, q)
+				go s.hand(c, secure, q)
 			}
 		}
 	}()
@@ -125,14 +156,14 @@ func final(err error) bool {
 }
 
 // hand secures a connection and hands it on.
-func (s *Server) hand(c net.Conn, mute bool, secure func(net.Conn) (*tls.Conn, bool), q *queue) {
+func (s *Server) hand(c net.Conn, secure func(net.Conn) (secured, bool), q *queue) {
 	t, ok := secure(c)
 	if !ok {
 		_ = c.Close()
 		s.leave(c)
 		return
 	}
-	w := s.wrap(c, t, mute)
+	w := s.wrap(c, t)
 	select {
 	case q.ready <- w:
 	case <-q.ended:
@@ -172,8 +203,8 @@ func (s *Server) leave(c net.Conn) {
 }
 
 // wrap makes the connection that go-smtp sees of an admitted one.
-func (s *Server) wrap(raw, c net.Conn, mute bool) *Conn {
-	w := &Conn{Conn: c, idle: s.cfg.Idle, domain: s.cfg.Domain, muteLine: mute}
+func (s *Server) wrap(raw net.Conn, c secured) *Conn {
+	w := &Conn{Conn: c.Conn, idle: s.cfg.Idle, domain: s.cfg.Domain, eightBit: s.cfg.EightBit, muteLine: c.greeted, muteAnswer: c.answered}
 	w.release = func() {
 		s.mu.Lock()
 		delete(s.conns, w)

@@ -233,19 +233,28 @@ func TestTruncatedBDAT(t *testing.T) {
 	}
 }
 
+// smuggled are ends of a message to some servers, and not to others.
+var smuggled = []string{"\n.\n", "\n.\r\n", "\r.\r", "\r\n.\r", "\r\n.\n", "\r\n\x00.\r\n", "\r.\r\n"}
+
+// smuggle sends a message with such an end in it, and another behind.
+func smuggle(d *dialog, end string) {
+	d.t.Helper()
+	d.say("MAIL FROM:<a@b.c>\r\n", "250")
+	d.say("RCPT TO:<d@e.f>\r\n", "250")
+	d.say("DATA\r\n", "354")
+	d.say("Subject: one\r\n\r\nbody"+end+"MAIL FROM:<x@y.z>\r\nRCPT TO:<d@e.f>\r\nDATA\r\nSubject: two\r\n\r\nsmuggled\r\n.\r\n", "550")
+}
+
 // Nothing that ends a message elsewhere may pass inside one here, and no input
 // gives two messages (SMTP smuggling).
 func TestSmuggling(t *testing.T) {
 	t.Parallel()
-	for _, end := range []string{"\n.\n", "\n.\r\n", "\r.\r", "\r\n.\r", "\r\n.\n", "\r\n\x00.\r\n", "\r.\r\n"} {
+	for _, end := range smuggled {
 		b := &backend{}
 		addr, _ := serve(t, b, nil)
 		d := dialTLS(t, addr)
 		d.say("EHLO me.example\r\n", "250")
-		d.say("MAIL FROM:<a@b.c>\r\n", "250")
-		d.say("RCPT TO:<d@e.f>\r\n", "250")
-		d.say("DATA\r\n", "354")
-		d.say("Subject: one\r\n\r\nbody"+end+"MAIL FROM:<x@y.z>\r\nRCPT TO:<d@e.f>\r\nDATA\r\nSubject: two\r\n\r\nsmuggled\r\n.\r\n", "550")
+		smuggle(d, end)
 		b.mu.Lock()
 		if len(b.msgs) != 0 {
 			t.Errorf("%q: %d messages taken", end, len(b.msgs))
@@ -291,14 +300,14 @@ func TestControls(t *testing.T) {
 }
 
 func FuzzStartTLS(f *testing.F) {
-	cfg := &tls.Config{}
+	required := &clearDialog{domain: "pec.example", tls: &tls.Config{}, patience: time.Second}
 	f.Add([]byte("EHLO a\r\nSTARTTLS\r\n"))
 	f.Add([]byte("STARTTLS\r\nEHLO x\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		client, server := net.Pipe()
 		go func() { _, _ = client.Write(in); _ = client.Close() }()
 		go func() { _, _ = io.Copy(io.Discard, client) }()
-		if _, ok := startTLS(server, "pec.example", cfg, time.Second); ok && !bytes.Contains(bytes.ToUpper(in), []byte("STARTTLS")) {
+		if _, ok := required.secure(server); ok && !bytes.Contains(bytes.ToUpper(in), []byte("STARTTLS")) {
 			t.Fatal("TLS without STARTTLS")
 		}
 		_ = server.Close()
