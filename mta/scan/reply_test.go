@@ -1,0 +1,53 @@
+package scan
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func FuzzReply(f *testing.F) {
+	for _, s := range []string{"stream: OK", "stream: Win.Test.EICAR_HDB-1 FOUND", "stream:  FOUND", "INSTREAM size limit exceeded. ERROR", "", "stream: a\r\nb FOUND"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		virus, err := parseReply(s)
+		if err == nil && virus == "" && s != "stream: OK" {
+			t.Errorf("%q counts as clean", s)
+		}
+		if len(virus) > maxVirusName || strings.ContainsFunc(virus, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			t.Errorf("%q gives the name %q", s, virus)
+		}
+	})
+}
+
+func FuzzVersion(f *testing.F) {
+	for _, s := range []string{"ClamAV 1.4.6", "ClamAV 1.4.6/27450/Mon Nov 10 09:15:00 2025", "ClamAV 1.4.6/27450/", "ClamAV 1.4.6/x/Mon Nov 10 09:15:00 2025", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		v, err := parseVersion(s, time.UTC)
+		if err != nil && v != (Version{}) {
+			t.Errorf("%q: %+v with %v", s, v, err)
+		}
+		if len(v.Signatures(time.Unix(0, 0))) > 128 || len(v.Engine) > 64 {
+			t.Errorf("%q: too long: %+v", s, v)
+		}
+	})
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	v, err := parseVersion("ClamAV 1.4.6/27450/Mon Nov 10 09:15:00 2025", time.FixedZone("", 3600))
+	if err != nil || v != (Version{"ClamAV 1.4.6", "27450", time.Date(2025, 11, 10, 8, 15, 0, 0, time.UTC)}) {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if v, err := parseVersion("ClamAV 1.4.6", time.UTC); err != nil || v != (Version{Engine: "ClamAV 1.4.6"}) {
+		t.Errorf("local signatures only: %+v, %v", v, err)
+	}
+	for _, bad := range []string{"", "ClamAV", "PONG", "ClamAV 1/2", "ClamAV 1/2/3", "ClamAV 1.4.6/abc/Mon Nov 10 09:15:00 2025"} {
+		if v, err := parseVersion(bad, time.UTC); err == nil {
+			t.Errorf("%q gives %+v", bad, v)
+		}
+	}
+}
