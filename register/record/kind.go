@@ -55,6 +55,7 @@ const (
 	MailboxSuspended
 	MailboxClosed
 	ConfigurationChanged // by a person
+	UncertifiedReceived  // the Incoming Point took a message that is no correct PEC message
 )
 
 // Kinds of the service itself.
@@ -85,6 +86,7 @@ var kindNames = map[Kind]string{
 	ReceiptReproduced: "receipt-reproduced", RecordDisclosed: "record-disclosed", HoldPlaced: "hold-placed",
 	HoldLifted: "hold-lifted", DisposalApproved: "disposal-approved", MailboxCreated: "mailbox-created",
 	MailboxSuspended: "mailbox-suspended", MailboxClosed: "mailbox-closed", ConfigurationChanged: "configuration-changed",
+	UncertifiedReceived: "uncertified-received",
 
 	Started: "started", Stopped: "stopped", Heartbeat: "heartbeat", ClockMeasured: "clock-measured",
 	CheckpointStamped: "checkpoint-stamped", DayClosed: "day-closed", KeyRotated: "key-rotated",
