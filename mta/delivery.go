@@ -126,7 +126,7 @@ func (p *Pipeline) publish(t *task, all []*placement) error {
 			t.moved = append(t.moved, x.prepared)
 		case errors.Is(err, mailbox.ErrNoMailbox):
 			p.metrics.Alarms.Add(1)
-			p.log.Error("a mailbox was removed while a message was put into it", "tx", t.submission.id, "record", x.message.ID.String())
+			p.log.Error("a mailbox was removed while a message was put into it", "tx", t.id(), "record", x.message.ID.String())
 		default:
 			return fmt.Errorf("couldn't publish to the mailboxes: %w", err)
 		}

@@ -38,7 +38,7 @@ func TestMailboxRemovedBeforeRerun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.run(context.Background(), &task{job: first.job, submission: s, rerun: true}, quiet); err != nil {
+		if err := p.run(context.Background(), &task{job: first.job, work: s, rerun: true}, quiet); err != nil {
 			t.Errorf("%s: run again: %v", x.name, err)
 		}
 		if got := p.records(t, "one"); !maps.Equal(got, inRegister) {

@@ -16,7 +16,6 @@ import (
 	"scripta/mta/providers"
 	"scripta/mta/spool"
 	"scripta/register"
-	"scripta/register/receipts"
 	"scripta/register/record"
 	"scripta/tsa/clock"
 )
@@ -81,19 +80,6 @@ type Pipeline struct {
 	finisher sync.WaitGroup
 }
 
-// task is a job on its way; what was parsed when it came in is kept, and read
-// again after a restart.
-type task struct {
-	job        *spool.Job
-	submission *submission
-	original   *pec.Original
-	placed     bool                // it has a place, which its first run gives up
-	unrecorded bool                // whether its first record is in the log nobody knows
-	rerun      bool                // an earlier run, of this process or another, may have stored or recorded something
-	held       *receipts.Held      // messages and contents of this run
-	moved      []*mailbox.Prepared // published in this run, and not flushed yet
-}
-
 // tasksWaiting bounds how many accepted messages wait for a worker; beyond it
 // the Access Point waits before it takes another. It is what a machine does in
 // half a second or less, so that the acceptance follows the 250 within a second.
@@ -120,9 +106,10 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 			return nil, err
 		}
 		if t != nil {
-			live[[16]byte(j.ID)] = true
-			live[[16]byte(t.submission.Incoming)] = true
-			p.backlog.add(j.ID, t.submission.Moment.Time)
+			for _, id := range t.work.transactions(j.ID) {
+				live[id] = true
+			}
+			p.backlog.add(j.ID, t.work.begun().Time)
 			p.tasks <- t
 		}
 	}
@@ -136,24 +123,31 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	return p, nil
 }
 
-// resume decides about a job that a crash left. The record "submitted" is the
-// point of no return: without it the client got no 250 and will try again.
+// resume decides about a job that a crash left. Its first record is the point of
+// no return: without it the client got no 250 and will try again.
 func (p *Pipeline) resume(ctx context.Context, j *spool.Job) (*task, error) {
-	s, err := decodeSubmission(j)
+	kind, err := kindOf(j)
 	if err != nil {
 		return nil, err
 	}
-	_, ok, err := p.register.Lookup(ctx, record.MakeID(j.ID, stepSubmitted, 0))
+	w, err := decodeWork(j, kind)
+	if err != nil {
+		return nil, err
+	}
+	t := &task{job: j, work: w, rerun: true}
+	_, ok, err := p.register.Lookup(ctx, w.first(p, j.ID).ID)
 	if err != nil {
 		return nil, err
 	}
 	if ok {
-		p.log.Info("job resumed after a restart", "tx", fmt.Sprintf("%x", j.ID))
-		return &task{job: j, submission: s, rerun: true}, nil
+		p.log.Info("job resumed after a restart", "tx", t.id())
+		return t, nil
 	}
-	p.log.Info("a message that was never acknowledged is dropped", "tx", fmt.Sprintf("%x", j.ID))
-	if err := p.register.Contents().Remove(j.ID, s.ContentMonth); err != nil {
-		return nil, err
+	p.log.Info("a message that was never acknowledged is dropped", "tx", t.id())
+	if month, ok := w.content(); ok {
+		if err := p.register.Contents().Remove(j.ID, month); err != nil {
+			return nil, err
+		}
 	}
 	return nil, p.spool.Done(j)
 }
@@ -189,7 +183,7 @@ func (p *Pipeline) work() {
 // runTask runs a job and, when it fails, runs it again later: nothing that was
 // accepted is ever given up.
 func (p *Pipeline) runTask(t *task) {
-	log := p.log.With("tx", fmt.Sprintf("%x", t.job.ID))
+	log := p.log.With("tx", t.id())
 	start := time.Now()
 	err := p.carrySafely(t, log)
 	if err == nil {
@@ -235,7 +229,7 @@ func (p *Pipeline) forget() {
 		}
 		for _, t := range ts { // one must not hold up the others
 			if err := p.finish(t); err != nil {
-				p.putOff(t, err, p.log.With("tx", t.submission.id))
+				p.putOff(t, err, p.log.With("tx", t.id()))
 			}
 		}
 	}

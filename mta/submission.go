@@ -2,18 +2,13 @@ package mta
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"syscall"
-	"time"
 
 	"scripta/internal/keys"
-	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/spool"
 	"scripta/register"
@@ -36,7 +31,8 @@ type submission struct {
 	Digest       []byte          `json:"digest"`
 	Facts        submissionFacts `json:"facts"`
 
-	id string // of the transaction, for logging
+	id       string        // of the transaction, for logging
+	original *pec.Original // as it was read when it came in; nil: to be read again
 }
 
 // submissionFacts is what records and notices say of the message.
@@ -128,72 +124,31 @@ func (p *Pipeline) submitted(s *submission, id spool.ID) *record.Record {
 	return r
 }
 
-// run carries a job to its end and forgets it.
-func (p *Pipeline) run(ctx context.Context, t *task, log *slog.Logger) error {
-	if err := p.carry(ctx, t, log); err != nil {
-		return err
-	}
-	return p.finish(t)
+// begun implements [work].
+func (s *submission) begun() moment { return s.Moment }
+
+// content implements [work].
+func (s *submission) content() (month uint16, ok bool) { return s.ContentMonth, true }
+
+// transactions implements [work].
+func (s *submission) transactions(id spool.ID) []spool.ID { return []spool.ID{id, s.Incoming} }
+
+// first implements [work].
+func (s *submission) first(p *Pipeline, id spool.ID) register.Entry {
+	return register.Entry{ID: record.MakeID(id, stepSubmitted, 0), Record: p.submitted(s, id)}
 }
 
-// carry carries a job to its end. Every step may be run again.
-func (p *Pipeline) carry(ctx context.Context, t *task, log *slog.Logger) (err error) {
-	if t.placed {
-		p.leave()
-		t.placed = false
-	}
-	if t.unrecorded {
-		if err := p.recordSubmission(ctx, t); err != nil {
-			return err
-		}
-		t.unrecorded = false
-	}
-	s := t.submission
-	t.held, t.moved = p.register.Receipts().Hold(p.register.Contents()), nil
-	defer func() {
-		t.rerun = true // from now on something may be stored
-		err = errors.Join(err, t.held.Close())
-	}()
+// carry implements [work].
+func (s *submission) carry(ctx context.Context, p *Pipeline, t *task, log *slog.Logger) error {
 	if len(s.Reasons) > 0 {
-		return p.refuse(ctx, t)
+		return p.refuse(ctx, t, s)
 	}
-	return p.accept(ctx, t, log)
-}
-
-// finish forgets jobs that came to their end, when what they put into mailboxes
-// is there for good. Should a crash come before, they are run again, which
-// changes nothing.
-func (p *Pipeline) finish(ts ...*task) error {
-	var (
-		moved []*mailbox.Prepared
-		jobs  []*spool.Job
-	)
-	for _, t := range ts {
-		moved, jobs = append(moved, t.moved...), append(jobs, t.job)
-	}
-	if err := p.boxes.Sync(moved...); err != nil {
-		return err
-	}
-	if err := p.spool.Done(jobs...); err != nil {
-		return err
-	}
-	for _, j := range jobs {
-		p.backlog.remove(j.ID)
-	}
-	if p.keep {
-		return nil
-	}
-	for _, t := range ts {
-		if err := p.register.Contents().Remove(t.job.ID, t.submission.ContentMonth); err != nil {
-			p.log.Warn("the content of a finished message could not be deleted", "tx", t.submission.id, "err", err)
-		}
-	}
-	return nil
+	return p.accept(ctx, t, s, log)
 }
 
 // refuse issues the non-acceptance (RFC 6109 §3.1.2).
-func (p *Pipeline) refuse(ctx context.Context, t *task) error {
-	s, tx := t.submission, t.submission.transaction(t.job.ID)
+func (p *Pipeline) refuse(ctx context.Context, t *task, s *submission) error {
+	tx := s.transaction(t.job.ID)
 	envelopeID := tx.Issue(stepEnvelope, 0).MessageID(p.composer.Provider) // of no envelope
 	rec := s.record(p, record.NonAcceptanceIssued, envelopeID)
 	rec.Outcome = record.Outcome{Code: "5.6.0", Text: joinReasons(s.Reasons)}
@@ -208,20 +163,16 @@ func (p *Pipeline) refuse(ctx context.Context, t *task) error {
 		return err
 	}
 	p.metrics.NonAccepted.Add(1)
-	notice := &placement{mailbox: s.Sender, message: m.Issued, bypassQuota: true}
-	at, err := p.place(t, "refused", s.Moment.Time, []*placement{notice}, nil)
-	if err != nil {
-		return err
-	}
-	b = p.batch(t)
-	b.notification(s, envelopeID, record.MakeID(t.job.ID, stepNotified, 0), notice, at)
-	return b.commit(ctx)
+	toAuthor := notice{&placement{mailbox: s.Sender, message: m.Issued, bypassQuota: true}, record.MakeID(t.job.ID, stepNotified, 0)}
+	return p.handOver(ctx, t, "refused", s.Moment.Time, []notice{toAuthor}, func() *record.Record {
+		return s.record(p, record.NotificationDelivered, envelopeID)
+	})
 }
 
 // accept issues the acceptance and the envelope (RFC 6109 §3.1.4, §3.1.5) and
 // hands the envelope to the Incoming Point of each recipient's provider.
-func (p *Pipeline) accept(ctx context.Context, t *task, log *slog.Logger) error {
-	s, tx := t.submission, t.submission.transaction(t.job.ID)
+func (p *Pipeline) accept(ctx context.Context, t *task, s *submission, log *slog.Logger) error {
+	tx := s.transaction(t.job.ID)
 	at := tx.Issue(stepEnvelope, 0)
 	envelopeID := at.MessageID(p.composer.Provider)
 	content, err := t.held.OpenContent(t.job.ID, s.ContentMonth)
@@ -236,24 +187,24 @@ func (p *Pipeline) accept(ctx context.Context, t *task, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	if t.original == nil {
-		if t.original, err = pec.ReadOriginal(io.NewSectionReader(content, 0, content.Size()), pec.DefaultLimits()); err != nil {
+	if s.original == nil {
+		if s.original, err = pec.ReadOriginal(io.NewSectionReader(content, 0, content.Size()), pec.DefaultLimits()); err != nil {
 			return err
 		}
 	}
-	source := &receipts.Included{Source: receipts.Source{ID: record.MakeID(t.job.ID, 0, 0), Month: s.ContentMonth}, Edits: edits(t.original.Patch(envelopeID), 0)}
+	source := &receipts.Included{Source: receipts.Source{ID: record.MakeID(t.job.ID, 0, 0), Month: s.ContentMonth}, Edits: edits(s.original.Patch(envelopeID), 0)}
 	envelope, err := b.message(record.MakeID(t.job.ID, stepEnvelope, 0), s.record(p, record.Enveloped, envelopeID), source,
 		func() (*pec.Message, error) {
-			included, err := t.original.Included(content, envelopeID)
+			included, err := s.original.Included(content, envelopeID)
 			if err != nil {
 				return nil, err
 			}
-			return p.composer.TransportEnvelope(at, s.facts(envelopeID), t.original.Inherited(), included)
+			return p.composer.TransportEnvelope(at, s.facts(envelopeID), s.original.Inherited(), included)
 		})
 	if err != nil {
 		return err
 	}
-	return p.receive(ctx, t, b, acceptance.Issued, envelope.Issued, log)
+	return p.receive(ctx, t, s, b, acceptance.Issued, envelope.Issued, log)
 }
 
 func joinReasons(reasons []string) string {
@@ -278,165 +229,4 @@ func (p *Pipeline) newSubmission(o *pec.Original, content keys.Month, sender str
 		s.Recipients = append(s.Recipients, pec.Recipient{Address: r, Certified: certified})
 	}
 	return s
-}
-
-// errNoSpace is answered before a disk is so full that the register would stop.
-var errNoSpace = fmt.Errorf("mta: less free space than mail.min_free_bytes: %w", syscall.ENOSPC)
-
-// room refuses when the provider says so, or the disk has less left than the
-// reserve.
-func (p *Pipeline) room() error {
-	if err := p.hold(); err != nil {
-		return err
-	}
-	free, err := p.free()
-	if err != nil {
-		return err
-	}
-	if free < p.limits.MinFreeBytes {
-		return errNoSpace
-	}
-	return nil
-}
-
-// handIn takes a message at the Access Point: it reads it once from r, sealing
-// its octets as they come, and returns nil when it is safe. judge sees the
-// outcome of reading and says whether the message counts as whole. Nothing of
-// what is refused is durable, and nothing that is taken is too large for any of
-// its later steps.
-func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recipients []string, actor string, peer record.Peer, judge func(error) error) (*submission, error) {
-	if err := p.room(); err != nil {
-		return nil, err
-	}
-	var id spool.ID
-	rand.Read(id[:])
-	begun, err := p.now() // only its month counts: the octets are sealed under it
-	if err != nil {
-		return nil, err
-	}
-	month := keys.MonthOf(begun.Time)
-	w, err := p.register.Contents().Create(id, uint16(month))
-	if err != nil {
-		return nil, err
-	}
-	original, err := pec.ReadOriginal(io.TeeReader(r, w), pec.DefaultLimits())
-	if err = judge(err); err == nil {
-		switch {
-		case original.NUL || original.BareNewline:
-			err = replyBareControl
-		case original.HeaderLen == 0:
-			err = replyEmpty
-		}
-	}
-	var s *submission
-	if err == nil {
-		s = p.newSubmission(original, month, sender, recipients, actor, peer)
-		err = p.checkFacts(s)
-	}
-	if err == nil {
-		err = p.enter()
-	}
-	if err != nil {
-		w.Abort()
-		return nil, err
-	}
-	if s.Moment, err = p.now(); err != nil {
-		p.leave()
-		w.Abort()
-		return nil, err
-	}
-	s.id = hex.EncodeToString(id[:])
-	rand.Read(s.Incoming[:])
-	if err := p.take(ctx, id, w, s, original); err != nil {
-		p.leave()
-		return s, err
-	}
-	return s, nil
-}
-
-// errStopping is answered when a message comes while the pipeline stops.
-var errStopping = errors.New("mta: the pipeline is stopping")
-
-// enter waits for a place among the accepted messages that wait for a worker.
-// Nothing of the message is durable yet, and its time has not been read: under
-// a load that is beyond the machine its client waits for the 250, and not,
-// after it, its author for the acceptance.
-func (p *Pipeline) enter() error {
-	select {
-	case p.places <- struct{}{}:
-		return nil
-	case <-p.ctx.Done():
-		return errStopping
-	}
-}
-
-// leave gives the place up.
-func (p *Pipeline) leave() { <-p.places }
-
-// take makes a message's job durable and appends its first record, in this
-// order: 1. the octets and the job, at the same time; 2. the octets' place, which
-// the job tells of; 3. the record, which is the point of no return; 4. the job
-// goes to a worker. The caller then answers 250. When take fails before 3, the
-// message is forgotten; after 3 the job stays, and the client, which got no 250,
-// may send the message again.
-func (p *Pipeline) take(ctx context.Context, id spool.ID, w *receipts.ContentWriter, s *submission, o *pec.Original) error {
-	stored := make(chan error, 1)
-	go func() { stored <- w.Sync() }()
-	job, err := p.spool.Add(id, uint16(keys.MonthOf(s.Moment.Time)), s)
-	if err = errors.Join(err, <-stored); err == nil {
-		err = w.Commit()
-	}
-	if err != nil {
-		w.Abort()
-		p.abandon(id, job, s)
-		return err
-	}
-	t := &task{job: job, submission: s, original: o}
-	switch err := p.recordSubmission(ctx, t); {
-	case err == nil:
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, register.ErrTooLarge): // refused whole: the record is not in doubt
-		p.abandon(id, job, s)
-		return err
-	case errors.Is(err, register.ErrStopped): // a restart finds out
-		return err
-	default:
-		// The record may be in the log, or get there yet, and then the message
-		// must not stay without an outcome.
-		t.unrecorded = true
-		p.backlog.add(id, s.Moment.Time)
-		p.putOff(t, err, p.log.With("tx", s.id))
-		return err
-	}
-	p.backlog.add(id, s.Moment.Time)
-	t.placed = true
-	select {
-	case p.tasks <- t:
-	case <-p.ctx.Done(): // stopping: the job is run after the restart
-	}
-	return nil
-}
-
-// recordSubmission appends the transaction's first record.
-func (p *Pipeline) recordSubmission(ctx context.Context, t *task) error {
-	_, err := p.register.Append(ctx, register.Entry{ID: record.MakeID(t.job.ID, stepSubmitted, 0), Record: p.submitted(t.submission, t.job.ID)})
-	return err
-}
-
-// abandon forgets a message that was refused on the way; job is nil when there
-// is none. A full disk may put it off: until then the message counts as under
-// way, and a restart would drop it.
-func (p *Pipeline) abandon(id spool.ID, job *spool.Job, s *submission) {
-	err := p.register.Contents().Remove(id, s.ContentMonth)
-	if err == nil && job != nil {
-		err = p.spool.Done(job)
-	}
-	if err == nil {
-		return
-	}
-	p.log.Error("a refused message could not be forgotten yet", "tx", s.id, "err", err)
-	time.AfterFunc(time.Second, func() {
-		if p.ctx.Err() == nil {
-			p.abandon(id, job, s)
-		}
-	})
 }

@@ -216,14 +216,14 @@ func TestOddOriginals(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if encoded(t, p.submitted(first.submission, first.job.ID)) != encoded(t, p.submitted(again, first.job.ID)) {
+		if encoded(t, p.submitted(first.work.(*submission), first.job.ID)) != encoded(t, p.submitted(again, first.job.ID)) {
 			t.Errorf("%s: the record differs when the job is read again", name)
 		}
 		if err := p.run(context.Background(), first, quiet); err != nil {
 			t.Errorf("%s: acknowledged, and never carried: %v", name, err)
 			continue
 		}
-		if err := p.carry(context.Background(), &task{job: first.job, submission: again, rerun: true}, quiet); err != nil {
+		if err := p.carry(context.Background(), &task{job: first.job, work: again, rerun: true}, quiet); err != nil {
 			t.Errorf("%s: run again: %v", name, err)
 		}
 	}
