@@ -18,7 +18,7 @@ import (
 
 // Options say what a register is made of.
 type Options struct {
-	Dir     string // index, receipts and contents lie here
+	Dir     string // index, receipts, contents and quarantine lie here
 	FS      durable.FS
 	Origin  string // of the log
 	Log     *merkle.Log
@@ -40,6 +40,7 @@ type Register struct {
 	index    *index.DB
 	receipts *receipts.Store
 	contents *receipts.ContentStore
+	infected *receipts.ContentStore
 	past     []*Past
 	logger   *slog.Logger
 
@@ -81,6 +82,9 @@ func open(ctx context.Context, o Options, openIndex opener, progress func(done, 
 		return nil, errors.Join(err, r.index.Close())
 	}
 	if r.contents, err = receipts.OpenContents(o.FS, filepath.Join(o.Dir, "contents"), bound, r.keys); err == nil {
+		r.infected, err = receipts.OpenQuarantine(o.FS, filepath.Join(o.Dir, "quarantine"), bound, r.keys)
+	}
+	if err == nil {
 		r.indexed, err = r.own().catchUp(ctx, r.log.Size(), progress)
 	}
 	if err != nil {
@@ -103,6 +107,10 @@ func (r *Register) Receipts() *receipts.Store { return r.receipts }
 
 // Contents keeps the messages that were submitted.
 func (r *Register) Contents() *receipts.ContentStore { return r.contents }
+
+// Quarantine keeps the messages that a virus was found in, as long as records of
+// their month (DPR 68/2005 art. 12).
+func (r *Register) Quarantine() *receipts.ContentStore { return r.infected }
 
 // Health returns why the register cannot append, or nil.
 func (r *Register) Health() error {

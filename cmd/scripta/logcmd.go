@@ -105,8 +105,8 @@ func printReport(w io.Writer, r *audit.Report, whole bool) {
 	case !whole:
 		word = "ok so far"
 	}
-	fmt.Fprintf(w, "%s: %d leaves give the root; %d records opened, %d disposed of; %d messages, %d contents, %d time stamps, %d tables read\n",
-		word, r.Leaves, r.Opened, r.Disposed, r.Messages, r.Contents, r.Stamps, r.Tables)
+	fmt.Fprintf(w, "%s: %d leaves give the root; %d records opened, %d disposed of; %d messages, %d contents, %d in quarantine, %d time stamps, %d tables read\n",
+		word, r.Leaves, r.Opened, r.Disposed, r.Messages, r.Contents, r.Quarantined, r.Stamps, r.Tables)
 	if r.Dropped > 0 {
 		fmt.Fprintf(w, "%d findings more than were listed\n", r.Dropped)
 	}

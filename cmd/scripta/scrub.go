@@ -114,7 +114,7 @@ func (s *scrubber) once(ctx context.Context) error {
 	}
 	s.found = 0
 	s.last = scrubResult{time.Now().UTC().Truncate(time.Second), *report}
-	s.app.log.Info("the scrub read everything", "leaves", report.Leaves, "messages", report.Messages, "contents", report.Contents, "findings", report.Wrong())
+	s.app.log.Info("the scrub read everything", "leaves", report.Leaves, "messages", report.Messages, "contents", report.Contents, "quarantined", report.Quarantined, "findings", report.Wrong())
 	b, err := json.MarshalIndent(s.last, "", " ")
 	if err == nil {
 		err = durable.WriteFile(durable.OS, s.file, b, 0o600)

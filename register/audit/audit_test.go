@@ -290,3 +290,37 @@ func FuzzState(f *testing.F) {
 		}
 	})
 }
+
+// A message in quarantine is read like any other, and must be there when a record
+// says so.
+func TestQuarantined(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ids := make([][16]byte, 3)
+	for i := range ids {
+		x := f.message(i, false, false)
+		ids[i] = x.ID.Transaction()
+		f.must(f.register.Contents().MoveTo(f.register.Quarantine(), ids[i], x.Month))
+		content := bytes.Repeat(fmt.Appendf(nil, "line %d\r\n", i), 20)
+		sum := sha256.Sum256(content)
+		_, err := f.register.Append(t.Context(), register.Entry{ID: record.MakeID(ids[i], 40, 0), Record: &record.Record{Kind: record.Quarantined, Time: start, Digest: sum[:]}})
+		f.must(err)
+	}
+	month := uint16(keys.MonthOf(start))
+	r := f.run(f.options)
+	f.only(r)
+	if r.Quarantined != 3 || r.Contents != 0 {
+		t.Errorf("%+v", r)
+	}
+	f.must(os.Remove(f.register.Quarantine().Name(ids[0], month)))
+	f.must(os.Rename(f.register.Quarantine().Name(ids[1], month), f.register.Contents().Name(ids[1], month)))
+	f.must(os.Truncate(f.register.Quarantine().Name(ids[2], month), 30))
+	o := f.options
+	o.Restart = true
+	r = f.run(o)
+	f.only(r, "leaf 0: the author's message is not kept", "leaf 1: the infected message cannot be read", "leaf 3: the infected message cannot be read",
+		"leaf 4: the author's message cannot be read", "leaf 5: the infected message cannot be read", f.register.Quarantine().Name(ids[2], month))
+	if r.Wrong() != 5 {
+		t.Errorf("%d wrong", r.Wrong())
+	}
+}

@@ -27,8 +27,11 @@ type Report struct {
 	Disposed uint64 `json:"disposed"` // records whose month's secret was destroyed
 	Messages uint64 `json:"messages"` // stored, with their records
 	Contents uint64 `json:"contents"`
-	Stamps   uint64 `json:"stamps"`
-	Tables   uint64 `json:"tables"` // of the databases
+	// Quarantined are the infected messages that are kept.
+	Quarantined uint64 `json:"quarantined"`
+
+	Stamps uint64 `json:"stamps"`
+	Tables uint64 `json:"tables"` // of the databases
 }
 
 // OK reports whether nothing is wrong; notes do not count.

@@ -64,7 +64,9 @@ func (a *Audit) record(ctx context.Context, index uint64, leaf merkle.Leaf) {
 	case kind.Issued():
 		a.message(ctx, place, f)
 	case kind == record.Submitted && a.o.KeepsContents:
-		a.content(ctx, place, f)
+		a.content(ctx, place, f, false)
+	case kind == record.Quarantined:
+		a.content(ctx, place, f, true)
 	case kind == record.CheckpointStamped:
 		a.stamped(place, f.Record)
 	case kind == record.DayClosed && a.o.Closed != nil:
@@ -105,18 +107,37 @@ func (a *Audit) message(ctx context.Context, place string, f *register.Found) {
 	}
 }
 
-// content checks that the message which a record tells of is kept as it came.
-func (a *Audit) content(ctx context.Context, place string, f *register.Found) {
-	tx := f.Opened.ID.Transaction()
-	// Its octets are sealed under the month in which they began to come.
-	c, err := a.o.Register.Contents().OpenContent(tx, f.Month)
-	if errors.Is(err, receipts.ErrNotFound) {
-		c, err = a.o.Register.Contents().OpenContent(tx, f.Month-1)
+// content checks that the message which a record tells of is kept as it came:
+// among the contents or in quarantine, or there only.
+func (a *Audit) content(ctx context.Context, place string, f *register.Found, infected bool) {
+	stores := []*receipts.ContentStore{a.o.Register.Contents(), a.o.Register.Quarantine()}
+	if infected {
+		stores = stores[1:]
 	}
-	if errors.Is(err, receipts.ErrNotFound) || errors.Is(err, keys.ErrNoSecret) {
+	tx := f.Opened.ID.Transaction()
+	var (
+		c   receipts.Content
+		err error
+	)
+	for _, store := range stores {
+		// Its octets are sealed under the month in which they began to come.
+		c, err = store.OpenContent(tx, f.Month)
+		if errors.Is(err, receipts.ErrNotFound) {
+			c, err = store.OpenContent(tx, f.Month-1)
+		}
+		if !absent(err) {
+			break
+		}
+	}
+	switch {
+	case err == nil:
+	case infected:
+		a.wrong(place, "the infected message cannot be read: %v", err)
+		return
+	case absent(err):
 		a.note(place, "the author's message is not kept (was receipts.keep_originals off?)")
 		return
-	} else if err != nil {
+	default:
 		a.wrong(place, "the author's message cannot be read: %v", err)
 		return
 	}
@@ -126,6 +147,13 @@ func (a *Audit) content(ctx context.Context, place string, f *register.Found) {
 	} else if err == nil && string(sum[:]) != string(f.Record.Digest) {
 		a.wrong(place, "the author's message is not the one that it tells of")
 	}
+}
+
+// absent says that a content is not kept; the month before may have no secret yet,
+// or none any more.
+func absent(err error) bool {
+	var before *keys.MonthError
+	return errors.As(err, &before) || errors.Is(err, receipts.ErrNotFound) || errors.Is(err, keys.ErrNoSecret) || errors.Is(err, keys.ErrDisposed)
 }
 
 func digest(ctx context.Context, r io.ReaderAt, size int64) (sum [32]byte, err error) {

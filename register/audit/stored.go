@@ -49,10 +49,16 @@ func (a *Audit) messages(ctx context.Context) error {
 	})
 }
 
-// contents reads every kept content to its end.
+// contents reads every kept content to its end, and what is in quarantine.
 func (a *Audit) contents(ctx context.Context) error {
-	store := a.o.Register.Contents()
-	a.s.Report.Contents = 0
+	a.s.Report.Contents, a.s.Report.Quarantined = 0, 0
+	if err := a.contentsOf(ctx, a.o.Register.Contents(), &a.s.Report.Contents); err != nil {
+		return err
+	}
+	return a.contentsOf(ctx, a.o.Register.Quarantine(), &a.s.Report.Quarantined)
+}
+
+func (a *Audit) contentsOf(ctx context.Context, store *receipts.ContentStore, read *uint64) error {
 	return store.Each(func(tx [16]byte, month uint16) error {
 		place := store.Name(tx, month)
 		c, err := store.OpenContent(tx, month)
@@ -70,8 +76,8 @@ func (a *Audit) contents(ctx context.Context) error {
 			a.wrong(place, "%v", err)
 			return ctx.Err()
 		}
-		a.s.Report.Contents++
-		a.o.Progress(stepContents, a.s.Report.Contents, 0)
+		*read++
+		a.o.Progress(stepContents, *read, 0)
 		return nil
 	}, func(file string) { a.note(file, "it does not belong here") })
 }

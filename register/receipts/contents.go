@@ -170,11 +170,15 @@ func (w *ContentWriter) Abort() {
 // it is not kept. One that was committed was whole: [ErrMalformed] says that it
 // is damaged.
 func (c *ContentStore) OpenContent(transaction [16]byte, month uint16) (Content, error) {
+	return c.openFile(c.name(transaction, month), transaction, month)
+}
+
+func (c *ContentStore) openFile(name string, transaction [16]byte, month uint16) (Content, error) {
 	key, err := c.keys.ReceiptKey(month)
 	if err != nil {
 		return nil, err
 	}
-	f, err := c.fsys.OpenFile(c.name(transaction, month), os.O_RDONLY, 0)
+	f, err := c.fsys.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: the content of transaction %x", ErrNotFound, transaction)
 	} else if err != nil {
