@@ -102,7 +102,7 @@ type Attempt struct {
 // Begin admits an attempt on an account from a remote address and port, or says
 // how long to wait. An attempt that is not forgiven counts as a wrong guess.
 func (l *Limiter) Begin(remote, account string, now time.Time) (*Attempt, time.Duration) {
-	address := network(remote)
+	address := Network(remote)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	from := l.address.at(address, now)
@@ -146,9 +146,9 @@ func (t *Attempt) Forgive(success bool, now time.Time) {
 	}
 }
 
-// network is what failures are counted by: an IPv4 address, or the /64 that an
+// Network is what visitors are counted by: an IPv4 address, or the /64 that an
 // IPv6 host has to itself.
-func network(remote string) string {
+func Network(remote string) string {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return remote
