@@ -12,6 +12,7 @@ import (
 	"scripta/merkle/checkpoint"
 	"scripta/merkle/witness"
 	"scripta/mta"
+	"scripta/mta/rates"
 	"scripta/register"
 )
 
@@ -28,6 +29,7 @@ type Sources struct {
 	StampedTo  func() (size uint64, ok bool)                // of the newest stamped checkpoint
 	Clock      func() (bound time.Duration, traceable bool) // how far the time may be off
 	Backlog    func() mta.Backlog                           // accepted messages that are not finished
+	Limited    func(limit string) uint64                    // what was put off by each of rates.Names
 	Extracts   func() (open, late int, failures uint64)     // unanswered, past their due date; failed productions
 	FreeBytes  func() (int64, error)                        // on the disk that everything lies on
 	Witnesses  func() []witness.PeerState                   // of the log, always in one order
@@ -163,6 +165,12 @@ func (m *Metrics) ofMail(s Sources) {
 			m.counter(c.name, c.help, func() float64 { return float64(c.read()) })
 		}
 		m.counter("mta_work_seconds_total", "Time that workers spent on finished messages.", func() float64 { return seconds(x.FinishedNanos.Load()) })
+	}
+	if s.Limited != nil {
+		for _, limit := range rates.Names() {
+			m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "scripta_mta_limited_total",
+				Help: "What was put off because of a limit of [limits].", ConstLabels: prometheus.Labels{"limit": limit}}, func() float64 { return float64(s.Limited(limit)) }))
+		}
 	}
 	if s.Backlog != nil {
 		m.gauge("spool_waiting_messages", "Messages accepted and not finished.", func() float64 { return float64(s.Backlog().Waiting) })

@@ -184,6 +184,9 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	case !plainAddress(from):
 		return s.refused(replyBadAddress)
 	}
+	if err := s.point.pipeline.rates.Begin(s.user, time.Now()); err != nil {
+		return s.refused(replyFor(err, s.log))
+	}
 	if err := s.point.pipeline.room(); err != nil {
 		return s.refused(replyFor(err, s.log))
 	}
@@ -250,6 +253,11 @@ func (s *session) data(r io.Reader) error {
 	if s.crowded {
 		return replyFactsTooBig
 	}
+	// More recipients than a message may have get nothing.
+	grant, err := s.point.pipeline.rates.Message(s.user, min(len(s.rcpt), s.point.pipeline.limits.Recipients), time.Now())
+	if err != nil {
+		return err
+	}
 	sub, err := s.point.pipeline.handIn(context.Background(), r, s.sender, s.rcpt, s.user, s.peer(), func(err error) error {
 		switch {
 		case s.conn.TakeBare() && !errors.Is(err, smtp.ErrDataTooLarge):
@@ -261,6 +269,7 @@ func (s *session) data(r io.Reader) error {
 		return err
 	})
 	if err != nil {
+		grant.Refund(time.Now())
 		return err
 	}
 	log := s.log.With("tx", sub.id, "size", sub.Facts.Size, "recipients", len(s.rcpt))

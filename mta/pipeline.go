@@ -14,6 +14,7 @@ import (
 	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/providers"
+	"scripta/mta/rates"
 	"scripta/mta/spool"
 	"scripta/register"
 	"scripta/register/record"
@@ -47,6 +48,7 @@ type Options struct {
 	KeepOriginals bool
 	FreeBytes     func() (int64, error) // left on the disk that everything lies on
 	Hold          func() error          // why no new message is taken at the moment; nil: never
+	Rates         *rates.Limiter        // what is done in a time; nil: no limits
 	Workers       int
 	Logger        *slog.Logger
 }
@@ -67,6 +69,7 @@ type Pipeline struct {
 	keep     bool
 	free     func() (int64, error)
 	hold     func() error
+	rates    *rates.Limiter
 	log      *slog.Logger
 	metrics  Metrics
 	backlog  backlog
@@ -95,8 +98,11 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	if o.Hold == nil {
 		o.Hold = func() error { return nil }
 	}
+	if o.Rates == nil {
+		o.Rates = rates.New(rates.Limits{})
+	}
 	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
-		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, log: o.Logger,
+		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, log: o.Logger,
 		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	live := map[[16]byte]bool{}

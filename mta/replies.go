@@ -3,15 +3,18 @@ package mta
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/emersion/go-smtp"
 
 	"scripta/internal/keys"
 	"scripta/mta/pec"
+	"scripta/mta/rates"
 	"scripta/register"
 )
 
@@ -49,6 +52,7 @@ var (
 func replyFor(err error, log *slog.Logger) error {
 	var (
 		known  *smtp.SMTPError
+		over   *rates.Excess
 		jumped *keys.MonthError
 	)
 	switch {
@@ -59,6 +63,9 @@ func replyFor(err error, log *slog.Logger) error {
 			return replyTooBig
 		}
 		return known
+	case errors.As(err, &over):
+		log.Info("a message was put off: "+over.Error(), "limit", over.Limit)
+		return replyOver(over)
 	case errors.Is(err, pec.ErrHeaderTooLarge):
 		return replyHeaderTooBig
 	case errors.Is(err, register.ErrTooLarge):
@@ -82,4 +89,17 @@ func replyFor(err error, log *slog.Logger) error {
 	}
 	log.Error("a message was put off with 451", "err", err)
 	return replyUnforeseen
+}
+
+// replyOver tells who is over a limit in time what of, and when there is room.
+func replyOver(e *rates.Excess) error {
+	it, en := "Troppe transazioni in un minuto", "Too many transactions in a minute"
+	switch e.Limit {
+	case rates.MessagesPerHour:
+		it, en = "Troppi messaggi di questa casella in un'ora", "Too many messages of this account in an hour"
+	case rates.RecipientsPerDay:
+		it, en = "Troppi destinatari di questa casella in un giorno", "Too many recipients of this account in a day"
+	}
+	minutes := int(e.Wait/time.Minute) + 1
+	return reply(451, 4, 7, 1, fmt.Sprintf("%s, riprovare tra %d min / %s, try again in %d min", it, minutes, en, minutes))
 }

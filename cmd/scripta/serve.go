@@ -19,6 +19,7 @@ import (
 	"scripta/internal/logins"
 	"scripta/mta"
 	"scripta/mta/providers"
+	"scripta/mta/rates"
 	"scripta/mta/smtpd"
 	"scripta/mta/spool"
 	"scripta/register/record"
@@ -69,6 +70,7 @@ type daemon struct {
 	pipeline *mta.Pipeline
 	access   *mta.AccessPoint
 	logins   *logins.Limiter
+	rates    *rates.Limiter
 	smtp     *smtpd.Server
 	web      *web
 
@@ -114,6 +116,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	}
 	background.Go(func() { d.web.requests.Run(run) })
 	background.Go(func() { d.scrub.run(run) })
+	background.Go(func() { d.keepRates(run) })
 	d.pipeline.Start(workers)
 	stopped := make(chan error, 1)
 	listeners.serve(func(name string, err error) {
@@ -171,8 +174,9 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	if err := d.checkNewest(ctx, jobs); err != nil {
 		return errors.Join(err, sp.Close())
 	}
+	d.openRates()
 	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: func() *providers.Index { return d.index }, Composer: d.composer,
-		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Logger: d.log,
+		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {
 		return errors.Join(err, sp.Close())

@@ -49,6 +49,7 @@ func (d *daemon) openWeb() error {
 			return r.Bound, err == nil && traceable(r)
 		},
 		Backlog: d.pipeline.Backlog,
+		Limited: d.rates.Hits,
 		Extracts: func() (int, int, uint64) {
 			open, late := requests.Waiting(time.Now())
 			return open, late, requests.Failures.Load()

@@ -46,6 +46,7 @@ func (c *Config) Check() error {
 	}
 	c.checkListen(wrong)
 	c.checkMail(wrong)
+	c.checkLimits(wrong)
 	c.checkClock(wrong)
 	c.checkTSA(wrong)
 	c.checkCluster(wrong)

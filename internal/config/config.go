@@ -28,6 +28,7 @@ type Config struct {
 	Provider string   `toml:"provider" doc:"The provider's name as it stands in certificates, receipts and the index of providers"`
 	Listen   Listen   `toml:"listen" doc:"Where the services listen. An address of a service is \"host:port\", \"\" (host and port_base) or \"off\""`
 	Mail     Mail     `toml:"mail" doc:"Limits of what is accepted"`
+	Limits   Limits   `toml:"limits" doc:"What one account may hand in, and how often one address may come to port 25, in a time"`
 	Clock    Clock    `toml:"clock" doc:"The measured time. By law its distance from UTC stays within one second (DM 2/11/2005, art. 9)"`
 	TSA      TSA      `toml:"tsa" doc:"RFC 3161 time stamps over the log's checkpoints"`
 	Log      Log      `toml:"log" doc:"The legal log register. Never change id by hand: it names the history that was published"`
@@ -175,6 +176,7 @@ func Default(domain, provider string, portBase int) Config {
 			MinFreeBytes:             512 << 20,
 			DefaultQuotaBytes:        1 << 30,
 		},
+		Limits: defaultLimits(),
 		Clock: Clock{
 			Policy:       ClockRefuse,
 			Servers:      []string{"ntp1.inrim.it", "ntp2.inrim.it", "time.inrim.it", "ptbtime1.ptb.de"},

@@ -159,6 +159,8 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"patron day":          {head + "calendar.patron_day = '02-30'\n", []string{"f.toml:5:1: calendar.patron_day: not a day; … MM-DD"}},
 		"recipients":          {head + "mail.smtp_max_recipients = 500\n", []string{"f.toml:5:1: mail.smtp_max_recipients: not above max_recipients, … above 500"}},
 		"timeouts":            {head + "mail.total_timeout = '1m'\n", []string{"f.toml:5:1: mail.total_timeout: shorter than idle_timeout; …"}},
+		"limit below":         {head + "limits.recipients_per_day = 499\n", []string{"f.toml:5:1: limits.recipients_per_day: below mail.max_recipients, … at least 500"}},
+		"exempt":              {head + "limits.exempt = ['192.0.2.1']\n", []string{`f.toml:5:1: limits.exempt: "192.0.2.1" is not a network; …`}},
 		"twice":               {head + "domain = 'b.test'\n", []string{"f.toml:5:1: domain: … already defined; write it once"}},
 		"not TOML":            {"domain = 'a.test\n", []string{"f.toml:1:17: … this is not TOML"}},
 		"two at once":         {head + "mail.max_recipients = 0\nlog.checkpoint_interval = '0s'\n", []string{"f.toml:5:1: mail.max_recipients: …", "f.toml:6:1: log.checkpoint_interval: …"}},

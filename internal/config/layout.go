@@ -112,6 +112,9 @@ func (d Dir) AuditState() string { return d.join("verify.state") }
 // what it found.
 func (d Dir) ScrubState() string { return d.join("scrub.state") }
 
+// LimitsState is where the counts of the limits outlive the process.
+func (d Dir) LimitsState() string { return d.join("limits.state") }
+
 // Lock is the file whose lock a running daemon or a writing command holds.
 func (d Dir) Lock() string { return d.join("lock") }
 

@@ -33,9 +33,12 @@ type Config struct {
 	MaxRecipients   int // of one transaction; beyond it 452
 	Connections     int // at once, in all
 	PerAddress      int // at once, from one IP address
-	Idle            time.Duration
-	Total           time.Duration // for one command, or one message
-	Logger          *slog.Logger
+	// Admit is asked for each connection from an address and port; its error
+	// refuses it with 421. nil: all are welcome.
+	Admit  func(remote string) error
+	Idle   time.Duration
+	Total  time.Duration // for one command, or one message
+	Logger *slog.Logger
 }
 
 // Server serves SMTP on any number of listeners.
@@ -183,6 +186,13 @@ func (s *Server) admit(c net.Conn) bool {
 		s.raw[c] = struct{}{}
 	}
 	s.mu.Unlock()
+	if !full && s.cfg.Admit != nil {
+		if err := s.cfg.Admit(c.RemoteAddr().String()); err != nil {
+			s.cfg.Logger.Info("a connection was refused", "peer", c.RemoteAddr().String(), "err", err)
+			full = true
+			s.leave(c)
+		}
+	}
 	if full {
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 		_, _ = c.Write([]byte("421 4.7.0 Troppe connessioni, riprovare piu' tardi / Too many connections, try again later\r\n"))
