@@ -22,6 +22,7 @@ const (
 	accountSuspend  = "suspend"
 	accountResume   = "resume"
 	accountClose    = "close"
+	accountOrdinary = "ordinary"
 )
 
 // accountChange is what a command asks to be done to accounts. It holds
@@ -31,6 +32,8 @@ type accountChange struct {
 	// Accounts are those to be added; else the one to be changed, with its new
 	// password for accountPassword.
 	Accounts []mailbox.NewAccount `json:"accounts"`
+	// Ordinary is what accountOrdinary sets.
+	Ordinary mailbox.Ordinary `json:"ordinary,omitempty"`
 }
 
 // ChangeAccounts implements operations. The order of steps is the same for every
@@ -108,6 +111,19 @@ func (a *app) changeAccounts(ctx context.Context, c accountChange) error {
 			return err
 		}
 		return a.accounts.Disable(is.Address, false)
+	case accountOrdinary:
+		if c.Ordinary == is.Ordinary {
+			return fmt.Errorf("%s says so already", is.Address)
+		}
+		code := map[mailbox.Ordinary]string{mailbox.OrdinaryAccept: "ordinary mail accepted", mailbox.OrdinaryRefuse: "ordinary mail refused",
+			mailbox.OrdinaryDefault: "ordinary mail by default"}[c.Ordinary]
+		if code == "" {
+			return fmt.Errorf("ordinary mail is not %q", string(c.Ordinary))
+		}
+		if err := a.recordAccounts(ctx, byCommand, record.ConfigurationChanged, record.Outcome{Code: code}, x); err != nil {
+			return err
+		}
+		return a.accounts.SetOrdinary(is.Address, c.Ordinary)
 	case accountClose:
 		if err := a.recordAccounts(ctx, byCommand, record.MailboxClosed, record.Outcome{Code: "closed"}, x); err != nil {
 			return err

@@ -42,9 +42,18 @@ on the disk, and what the register knows of it stays in the register.
 
 `
 
+const accountOrdinaryUsage = `usage: scripta account ordinary --dir DIR --mailbox ADDRESS --set accept|refuse|default
+
+Says what is done with mail for a mailbox that is no certified mail: accept puts
+it into the mailbox in an anomaly envelope, refuse answers its sender 550. With
+default, incoming.ordinary of scripta.toml holds.
+
+`
+
 const accountListUsage = `usage: scripta account list --dir DIR
 
-Lists the mailboxes that have an account: address, state, quota.
+Lists the mailboxes that have an account: address, state, quota, and what is done
+with ordinary mail, if that is set.
 
 `
 
@@ -53,6 +62,7 @@ func accountCommands() []command {
 		{name: "add", about: "make a mailbox and its account, or many", run: runAccountAdd},
 		{name: "password", about: "change a password", run: runAccountPassword},
 		{name: "suspend", about: "keep a holder from logging in, or let him again", run: runAccountSuspend},
+		{name: "ordinary", about: "accept or refuse mail that is no certified mail", run: runAccountOrdinary},
 		{name: "close", about: "close a mailbox for ever", run: runAccountClose},
 		{name: "list", about: "list the mailboxes", run: runAccountList},
 	}
@@ -154,6 +164,26 @@ func runAccountSuspend(args []string, stdout, stderr io.Writer) int {
 	return f.change(accountChange{Action: action, Accounts: []mailbox.NewAccount{{Address: *f.mailbox}}}, *f.mailbox+done)
 }
 
+func runAccountOrdinary(args []string, stdout, stderr io.Writer) int {
+	f := newAccountFlags("ordinary", accountOrdinaryUsage, stdout, stderr)
+	set := f.String("set", "", "`WHAT` is done with it: accept, refuse or default")
+	if code, ok := f.parseMailbox(args); !ok {
+		return code
+	}
+	c := accountChange{Action: accountOrdinary, Accounts: []mailbox.NewAccount{{Address: *f.mailbox}}}
+	done := " gets what incoming.ordinary says"
+	switch *set {
+	case "accept":
+		c.Ordinary, done = mailbox.OrdinaryAccept, " accepts ordinary mail"
+	case "refuse":
+		c.Ordinary, done = mailbox.OrdinaryRefuse, " refuses ordinary mail"
+	case "default":
+	default:
+		return f.wrong("--set must be accept, refuse or default")
+	}
+	return f.change(c, *f.mailbox+done)
+}
+
 func runAccountClose(args []string, stdout, stderr io.Writer) int {
 	f := newAccountFlags("close", accountCloseUsage, stdout, stderr)
 	yes := f.Bool("yes", false, "close it: this is for ever")
@@ -202,6 +232,9 @@ func runAccountList(args []string, stdout, stderr io.Writer) int {
 		}
 		if x.Quota > 0 {
 			quota = fmt.Sprintf("%d bytes", x.Quota)
+		}
+		if x.Ordinary != mailbox.OrdinaryDefault {
+			quota += "\tordinary mail: " + string(x.Ordinary)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", x.Address, state, quota)
 	}

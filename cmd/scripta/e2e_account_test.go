@@ -69,6 +69,12 @@ func TestAccountsWhileServing(t *testing.T) {
 		t.Error("an account that is not suspended any more does not log in")
 	}
 
+	p.command(t, "account", "ordinary", "--mailbox", address("lucia"), "--set", "accept")
+	if out := p.command(t, "account", "list"); !strings.Contains(out, "ordinary mail: accept\n") {
+		t.Errorf("list:\n%s", out)
+	}
+	p.command(t, "account", "ordinary", "--mailbox", address("lucia"), "--set", "default")
+
 	// Closed: its mail comes back, and what it sent just before is answered.
 	p.send(t, letter{from: address("lucia"), to: []string{address("mario")}, subject: "Ultima"})
 	p.command(t, "account", "close", "--mailbox", address("lucia"), "--yes")
@@ -98,6 +104,9 @@ func TestAccountsWhileServing(t *testing.T) {
 		{1, []string{"suspend", "--mailbox", address("lucia")}, "account closed on "},
 		{1, []string{"suspend", "--mailbox", address("mario"), "--lift"}, "is not suspended"},
 		{1, []string{"suspend", "--mailbox", address("posta-certificata")}, "no such account"},
+		{1, []string{"ordinary", "--mailbox", address("lucia"), "--set", "refuse"}, "account closed on "},
+		{1, []string{"ordinary", "--mailbox", address("mario"), "--set", "default"}, "says so already"},
+		{2, []string{"ordinary", "--mailbox", address("mario"), "--set", "maybe"}, "--set must be"},
 		{1, []string{"close", "--mailbox", address("lucia"), "--yes"}, "account closed on "},
 		{2, []string{"close", "--mailbox", address("mario")}, "give --yes"},
 		{2, []string{"suspend"}, "--mailbox is missing"},
@@ -113,7 +122,7 @@ func TestAccountsWhileServing(t *testing.T) {
 	if got := p.accountRecords(t, "mario"); got != "created" {
 		t.Errorf("records of an account that init made: %s", got)
 	}
-	if got := p.accountRecords(t, "lucia"); got != "created, password changed, password changed, suspended, lifted, closed" {
+	if got := p.accountRecords(t, "lucia"); got != "created, password changed, password changed, suspended, lifted, ordinary mail accepted, ordinary mail by default, closed" {
 		t.Errorf("records: %s", got)
 	}
 	p.stop(t)

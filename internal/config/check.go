@@ -47,6 +47,7 @@ func (c *Config) Check() error {
 	c.checkListen(wrong)
 	c.checkMail(wrong)
 	c.checkLimits(wrong)
+	c.checkIncoming(wrong)
 	c.checkClock(wrong)
 	c.checkTSA(wrong)
 	c.checkCluster(wrong)
@@ -68,7 +69,6 @@ func (c *Config) checkListen(wrong func(key, problem, fix string)) {
 		wrong("listen.host", "not an IP address", `write an IP address, such as "127.0.0.1", or "0.0.0.0" for all`)
 	}
 	for _, s := range []struct{ key, setting, problem string }{
-		{"listen.incoming", c.Listen.Incoming, "mail from other providers cannot be verified in this release"},
 		{"listen.imaps", c.Listen.IMAPS, "this release does not serve IMAP"},
 		{"listen.pop3s", c.Listen.POP3S, "this release does not serve POP3"},
 	} {

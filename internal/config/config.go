@@ -29,6 +29,7 @@ type Config struct {
 	Listen   Listen   `toml:"listen" doc:"Where the services listen. An address of a service is \"host:port\", \"\" (host and port_base) or \"off\""`
 	Mail     Mail     `toml:"mail" doc:"Limits of what is accepted"`
 	Limits   Limits   `toml:"limits" doc:"What one account may hand in, and how often one address may come to port 25, in a time"`
+	Incoming Incoming `toml:"incoming" doc:"The Incoming Point, which takes mail from other providers and from everybody else"`
 	Clock    Clock    `toml:"clock" doc:"The measured time. By law its distance from UTC stays within one second (DM 2/11/2005, art. 9)"`
 	TSA      TSA      `toml:"tsa" doc:"RFC 3161 time stamps over the log's checkpoints"`
 	Log      Log      `toml:"log" doc:"The legal log register. Never change id by hand: it names the history that was published"`
@@ -176,7 +177,8 @@ func Default(domain, provider string, portBase int) Config {
 			MinFreeBytes:             512 << 20,
 			DefaultQuotaBytes:        1 << 30,
 		},
-		Limits: defaultLimits(),
+		Limits:   defaultLimits(),
+		Incoming: Incoming{Ordinary: OrdinaryRefuse, Revocation: RevocationSoft, SHA1: SHA1Accept, Authenticate: true},
 		Clock: Clock{
 			Policy:       ClockRefuse,
 			Servers:      []string{"ntp1.inrim.it", "ntp2.inrim.it", "time.inrim.it", "ptbtime1.ptb.de"},

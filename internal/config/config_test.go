@@ -146,7 +146,7 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"no servers":          {head + "clock.servers = []\n", []string{"f.toml:5:1: clock.servers: no server, …"}},
 		"bad server":          {head + "clock.servers = ['a b']\n", []string{"f.toml:5:1: clock.servers: \"a b\" is not a server; …"}},
 		"server port":         {head + "clock.servers = ['a:0']\n", []string{"f.toml:5:1: clock.servers: \"a:0\" is not a server; …"}},
-		"incoming":            {head + "[listen]\nincoming = ''\n", []string{`f.toml:6:1: listen.incoming: mail from other providers cannot be verified in this release; … "off"`}},
+		"incoming":            {head + "[incoming]\nsha1 = 'md5'\n", []string{`f.toml:6:1: incoming.sha1: "md5" is out of range; … "accept" or "refuse"`}},
 		"imaps":               {head + "[listen]\nimaps = ''\n", []string{`f.toml:6:1: listen.imaps: this release does not serve IMAP; … "off"`}},
 		"pop3s":               {head + "[listen]\npop3s = '127.0.0.1:995'\n", []string{`f.toml:6:1: listen.pop3s: this release does not serve POP3; … "off"`}},
 		"host":                {head + "[listen]\nhost = 'localhost'\n", []string{"f.toml:6:1: listen.host: not an IP address; …"}},

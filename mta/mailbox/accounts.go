@@ -54,6 +54,8 @@ type Account struct {
 	// Closed is since when the account gets no mail and cannot log in, for
 	// ever; the zero time while it is open.
 	Closed time.Time
+	// Ordinary says what is done with ordinary mail that comes for it.
+	Ordinary Ordinary
 }
 
 // NewAccount is an account to be made.

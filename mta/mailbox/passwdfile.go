@@ -17,6 +17,7 @@ type account struct {
 	disabled bool
 	quota    int64     // bytes; 0 for none
 	closed   time.Time // in seconds; zero: not closed
+	ordinary Ordinary
 	// middle and extra are what Dovecot may find there and we do not use:
 	// uid, gid, gecos, home and shell; extra fields other than the quota.
 	middle [5]string
@@ -34,7 +35,7 @@ func (a *account) open() error {
 func (a *account) mayLogin() bool { return !a.disabled && a.closed.IsZero() }
 
 func (a *account) told() Account {
-	return Account{Address: a.address, Quota: a.quota, Disabled: a.disabled, Closed: a.closed}
+	return Account{Address: a.address, Quota: a.quota, Disabled: a.disabled, Closed: a.closed, Ordinary: a.ordinary}
 }
 
 const (
@@ -44,6 +45,8 @@ const (
 	// closedField is ours. Dovecot passes over it, and the "!" before the
 	// password keeps it from letting anybody in.
 	closedField = "scripta_closed="
+	// ordinaryField is ours, too, with an [Ordinary].
+	ordinaryField = "scripta_ordinary="
 )
 
 // String is the line, without its end:
@@ -52,7 +55,8 @@ const (
 //
 // A disabled account has a "!" before its password, as passwd -l puts it, which
 // no password matches, with Dovecot neither; a closed one also has a field
-// "scripta_closed=" with the time.
+// "scripta_closed=" with the time. "scripta_ordinary=" says what is done with
+// ordinary mail, if the account says it.
 func (a *account) String() string {
 	var b strings.Builder
 	b.WriteString(a.address)
@@ -70,6 +74,9 @@ func (a *account) String() string {
 	extra := a.extra
 	if !a.closed.IsZero() {
 		extra = append(slices.Clone(extra), closedField+a.closed.Format(time.RFC3339))
+	}
+	if a.ordinary != OrdinaryDefault {
+		extra = append(slices.Clone(extra), ordinaryField+string(a.ordinary))
 	}
 	if a.quota > 0 {
 		extra = append(slices.Clone(extra), quotaField+quotaRule+strconv.FormatInt(a.quota, 10))
@@ -110,6 +117,12 @@ func parseAccount(line string) (*account, error) {
 				return nil, errors.New("the closing is not " + closedField + "2026-11-23T10:00:00Z")
 			}
 			a.closed = a.closed.UTC()
+			continue
+		}
+		if o, ok := strings.CutPrefix(field, ordinaryField); ok {
+			if a.ordinary = Ordinary(o); a.ordinary == OrdinaryDefault || !a.ordinary.valid() {
+				return nil, errors.New("what is done with ordinary mail is not " + ordinaryField + "accept or refuse")
+			}
 			continue
 		}
 		rule, ok := strings.CutPrefix(field, quotaField)
