@@ -1,11 +1,14 @@
 // Package audit checks the rules of certified e-mail over the records of a
 // register: that every message that was accepted got its envelope, every
 // recipient one outcome within the time that the law gives, every receipt its
-// mailbox, and that all records of a message tell the same story.
+// mailbox or its way to the sender's provider, that what came from other
+// providers and what could not be certified was handled as it must be, and that
+// all records of a message tell the same story.
 //
 // It reads records alone, in the order of the log, and needs no network and no
 // keys: whoever can open the records can check the provider. What it finds names
-// the leaf, so that the record can be proved and shown.
+// the leaf, so that the record can be proved and shown. [Cross] puts the
+// registers of several providers side by side.
 //
 // Sources: RFC 6109 sections 2 and 3; DPR 68/2005 art. 6 and 8, DM 2 November
 // 2005 art. 9. Each rule names its own.
@@ -56,13 +59,15 @@ type Report struct {
 const MaxFindings = 10_000
 
 // Auditor collects records. It holds the messages that are not complete, and
-// sixteen bytes of each one that is.
+// sixteen bytes of each one that is (of one that came from another provider also
+// sixteen for each of its recipients here: the others may come later).
 type Auditor struct {
 	opt       Options
 	report    Report
 	messages  map[string]*message
 	complete  map[[16]byte]struct{}
 	generated map[[16]byte]uint64 // leaf that generated an identifier
+	disposed  bool                // a record could not be read any more
 }
 
 // New begins an audit.
@@ -76,17 +81,15 @@ type entry struct {
 	*record.Record
 }
 
-// message is what the records tell of one message.
-type message struct {
-	id      string
-	entries []entry
-}
-
 // Add takes the next record; leaves come in the order of the log. A nil record
 // is one that was disposed of.
 func (a *Auditor) Add(leaf uint64, r *record.Record) {
 	a.report.Records++
-	if r == nil || !aboutMessage(r.Kind) {
+	if r == nil {
+		a.disposed = true
+		return
+	}
+	if !aboutMessage(r.Kind) {
 		return
 	}
 	if r.MessageID == "" {
@@ -94,33 +97,67 @@ func (a *Auditor) Add(leaf uint64, r *record.Record) {
 		return
 	}
 	a.generates(leaf, r)
-	if _, done := a.complete[short(r.MessageID)]; done {
-		a.find(ruleRepeated, leaf, r.MessageID, "%s comes after the message's last outcome", r.Kind)
-		return
-	}
 	m := a.messages[r.MessageID]
 	if m == nil {
+		if a.ended(r) {
+			a.find(ruleRepeated, leaf, r.MessageID, "%s comes after the message's last outcome", r.Kind)
+			return
+		}
 		m = &message{id: r.MessageID}
 		a.messages[r.MessageID] = m
-		a.report.Messages++
+		if _, again := a.complete[short(r.MessageID)]; !again {
+			a.report.Messages++
+		}
 	}
-	m.entries = append(m.entries, entry{leaf, r})
-	if r.Kind != record.NotificationDelivered || !m.whole() {
+	m.add(entry{leaf, r})
+	if !ends(r.Kind) || !m.whole() {
 		return
 	}
 	// Complete: judged now, and forgotten.
 	a.judge(m)
 	delete(a.messages, m.id)
 	a.complete[short(m.id)] = struct{}{}
+	if m.begun == record.Received {
+		for _, e := range m.of(record.Received) {
+			for _, address := range e.About {
+				a.complete[shortOf(m.id, address)] = struct{}{}
+			}
+		}
+	}
 }
 
-// generates notes the identifiers that a record's message was issued under.
+// ended says whether nothing may come of a message any more. An envelope of
+// another provider may come again for others of its recipients.
+func (a *Auditor) ended(r *record.Record) bool {
+	if _, done := a.complete[short(r.MessageID)]; !done {
+		return false
+	}
+	if r.Kind != record.Received {
+		return true
+	}
+	foreign := false
+	for _, x := range r.Recipients {
+		if _, before := a.complete[shortOf(r.MessageID, x.Address)]; before {
+			foreign = true
+			if count(r.About, x.Address) > 0 {
+				return true
+			}
+		}
+	}
+	return !foreign
+}
+
+// generates notes the identifiers that a record's message was issued under. An
+// anomaly envelope has that of somebody else's message.
 func (a *Auditor) generates(leaf uint64, r *record.Record) {
 	if !r.Kind.Issued() {
 		return
 	}
 	if len(r.Generated) != 1 {
 		a.find(ruleIssued, leaf, r.MessageID, "%s generated %d messages, not one", r.Kind, len(r.Generated))
+		return
+	}
+	if r.Kind == record.AnomalyEnveloped {
 		return
 	}
 	id := short(r.Generated[0])
@@ -152,40 +189,7 @@ func (a *Auditor) find(r *Rule, leaf uint64, message, format string, args ...any
 
 // aboutMessage says whether a kind tells of the handling of a message.
 func aboutMessage(k record.Kind) bool {
-	return k >= record.Submitted && k <= record.AnomalyEnveloped
-}
-
-// of returns the entries of some kinds.
-func (m *message) of(kinds ...record.Kind) []entry {
-	var all []entry
-	for _, e := range m.entries {
-		if slices.Contains(kinds, e.Kind) {
-			all = append(all, e)
-		}
-	}
-	return all
-}
-
-// whole says whether nothing more can come: each recipient has an outcome, each
-// receipt its mailbox.
-func (m *message) whole() bool {
-	outcomes, issued, notified, recipients := 0, 0, 0, -1
-	for _, e := range m.entries {
-		switch e.Kind {
-		case record.NotificationDelivered, record.NotificationFailed:
-			notified++
-		case record.DeliveryIssued, record.NonDeliveryIssued:
-			outcomes++
-			issued++
-		case record.NonAcceptanceIssued:
-			return len(m.entries) >= 3
-		case record.AcceptanceIssued, record.TakeChargeIssued, record.DelayNoticeIssued, record.TimeoutNoticeIssued, record.VirusDetectionIssued:
-			issued++
-		case record.Submitted:
-			recipients = len(e.Recipients)
-		}
-	}
-	return recipients >= 0 && outcomes >= recipients && notified >= issued
+	return k >= record.Submitted && k <= record.AnomalyEnveloped || k == record.UncertifiedReceived
 }
 
 func same(a, b string) bool { return strings.EqualFold(a, b) }

@@ -146,13 +146,14 @@ func TestTerms(t *testing.T) {
 		records []*record.Record
 		found   int
 	}{
-		"outcome after 23 hours":           {late(13*time.Hour, 0, 23*time.Hour), 0},
-		"outcome after 30 hours, told":     {late(13*time.Hour, 23*time.Hour, 30*time.Hour), 0},
-		"outcome after 30 hours, not told": {late(13*time.Hour, 0, 30*time.Hour), 2},
+		"outcome after 23 hours":           {late(0, 0, 23*time.Hour), 0},
+		"outcome after 30 hours, told":     {late(0, 23*time.Hour, 30*time.Hour), 0},
+		"outcome after 30 hours, not told": {late(0, 0, 30*time.Hour), 2},
 		"told of the delay too early":      {late(11*time.Hour, 0, 23*time.Hour), 2},
-		"told of the end too early":        {late(13*time.Hour, 21*time.Hour, 30*time.Hour), 2},
-		"told of the end too late":         {late(13*time.Hour, 25*time.Hour, 30*time.Hour), 2},
-		"no outcome, told":                 {late(13*time.Hour, 23*time.Hour, 0)[:15], 0},
+		"told of a delay, yet in charge":   {late(13*time.Hour, 0, 23*time.Hour), 2},
+		"told of the end too early":        {late(0, 21*time.Hour, 30*time.Hour), 2},
+		"told of the end too late":         {late(0, 25*time.Hour, 30*time.Hour), 2},
+		"no outcome, told":                 {late(0, 23*time.Hour, 0)[:11], 0},
 	} {
 		if r := run(settled, x.records); len(r.Findings) != x.found {
 			t.Errorf("%s: %v", name, r.Findings)
