@@ -48,6 +48,7 @@ func (c *Config) Check() error {
 	c.checkMail(wrong)
 	c.checkLimits(wrong)
 	c.checkIncoming(wrong)
+	c.checkRelay(wrong)
 	c.checkClock(wrong)
 	c.checkTSA(wrong)
 	c.checkCluster(wrong)

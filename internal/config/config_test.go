@@ -26,6 +26,7 @@ func TestWriteParsesBack(t *testing.T) {
 	odd.Clock.Servers = []string{"127.0.0.1:11123", "ntp1.inrim.it", "[::1]:123"}
 	odd.Calendar.PatronDay = "02-29"
 	odd.Archive.Dir = "/srv/worm"
+	odd.Relay.Routes, odd.Relay.Resolver, odd.Relay.DANE = []string{"b.test=[::1]:25", "*=mx.c.test:2525"}, "127.0.0.1:53", true
 	odd.Log.Engine = EngineTrillian
 	odd.Cluster = Cluster{Address: "[::1]:8090", TLS: "off", TLSCA: "keys/ca.pem", Database: "postgres:///trillian?host=/run/postgresql&passfile=/x",
 		Node: "nodo uno", Lease: Duration{Duration: time.Minute}, Patience: Duration{Duration: time.Second}}
@@ -161,6 +162,11 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"timeouts":            {head + "mail.total_timeout = '1m'\n", []string{"f.toml:5:1: mail.total_timeout: shorter than idle_timeout; …"}},
 		"limit below":         {head + "limits.recipients_per_day = 499\n", []string{"f.toml:5:1: limits.recipients_per_day: below mail.max_recipients, … at least 500"}},
 		"exempt":              {head + "limits.exempt = ['192.0.2.1']\n", []string{`f.toml:5:1: limits.exempt: "192.0.2.1" is not a network; …`}},
+		"route":               {head + "relay.routes = ['b.test=mx.b.test']\n", []string{`f.toml:5:1: relay.routes: "b.test=mx.b.test" is not a route; … "domain=host:port"`}},
+		"relay delays":        {head + "relay.max_delay = '1s'\n", []string{`f.toml:5:1: relay.max_delay: shorter than first_delay; … "1m"`}},
+		"relay name":          {head + "relay.hostname = 'a b'\n", []string{"f.toml:5:1: relay.hostname: not a host name; …"}},
+		"relay resolver":      {head + "relay.resolver = 'localhost'\n", []string{"f.toml:5:1: relay.resolver: not an address; …"}},
+		"DANE without proof":  {head + "relay.resolver = '192.0.2.1:53'\nrelay.dane = true\n", []string{"f.toml:6:1: relay.dane: whether DNSSEC proved an answer is the resolver's word, …"}},
 		"twice":               {head + "domain = 'b.test'\n", []string{"f.toml:5:1: domain: … already defined; write it once"}},
 		"not TOML":            {"domain = 'a.test\n", []string{"f.toml:1:17: … this is not TOML"}},
 		"two at once":         {head + "mail.max_recipients = 0\nlog.checkpoint_interval = '0s'\n", []string{"f.toml:5:1: mail.max_recipients: …", "f.toml:6:1: log.checkpoint_interval: …"}},

@@ -79,6 +79,9 @@ func (d Dir) PublicWitnesses() string { return d.join("public", "witnesses") }
 // Spool is the folder of accepted messages and their jobs.
 func (d Dir) Spool() string { return d.join("spool") }
 
+// RelayHolds is the file that says what operators hold of the relay's queue.
+func (d Dir) RelayHolds() string { return d.join("relay.held") }
+
 // Log is the folder of the verifiable log's database.
 func (d Dir) Log() string { return d.join("log") }
 
