@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"scripta/mta/mailbox"
 	"scripta/register/record"
 )
 
@@ -43,8 +45,8 @@ func (a *API) authenticate(c *gin.Context) {
 		fail(c, problemUnauthorized.with(wrongLogin))
 		return
 	}
-	mailbox := strings.ToLower(login)
-	try, wait := a.o.Logins.Begin(c.Request.RemoteAddr, mailbox, a.o.Wall())
+	address := strings.ToLower(login)
+	try, wait := a.o.Logins.Begin(c.Request.RemoteAddr, address, a.o.Wall())
 	if wait > 0 {
 		if a.o.Metrics != nil {
 			a.o.Metrics.slowed.Inc()
@@ -53,6 +55,9 @@ func (a *API) authenticate(c *gin.Context) {
 		return
 	}
 	ok, err := a.o.Auth.Verify(c.Request.Context(), login, password)
+	if errors.Is(err, mailbox.ErrSuspended) {
+		ok, err = false, nil
+	}
 	if err != nil {
 		try.Forgive(false, a.o.Wall())
 		a.o.Logger.Warn("a password could not be checked", "request", c.GetString(keyRequest), "err", err)
@@ -63,16 +68,16 @@ func (a *API) authenticate(c *gin.Context) {
 		if a.o.Metrics != nil {
 			a.o.Metrics.authFailures.Inc()
 		}
-		a.o.Logger.Debug("authentication failed", "request", c.GetString(keyRequest), "login", mailbox, "peer", c.Request.RemoteAddr)
+		a.o.Logger.Debug("authentication failed", "request", c.GetString(keyRequest), "login", address, "peer", c.Request.RemoteAddr)
 		fail(c, problemUnauthorized.with(wrongLogin))
 		return
 	}
 	try.Forgive(true, a.o.Wall())
-	if !a.own.enter(mailbox) {
+	if !a.own.enter(address) {
 		fail(c, problemTooMany.with("too many requests of this mailbox at once").after(time.Second))
 		return
 	}
-	defer a.own.leave(mailbox)
+	defer a.own.leave(address)
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
@@ -80,7 +85,7 @@ func (a *API) authenticate(c *gin.Context) {
 		fail(c, problemUnavailable)
 		return
 	}
-	c.Set(keyMailbox, mailbox)
+	c.Set(keyMailbox, address)
 	c.Header("Cache-Control", "private, no-store")
 	c.Header("Vary", "Authorization")
 	c.Next()

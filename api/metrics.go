@@ -12,6 +12,7 @@ import (
 	"scripta/merkle/checkpoint"
 	"scripta/merkle/witness"
 	"scripta/mta"
+	"scripta/mta/mailbox"
 	"scripta/mta/rates"
 	"scripta/register"
 )
@@ -29,6 +30,7 @@ type Sources struct {
 	StampedTo  func() (size uint64, ok bool)                // of the newest stamped checkpoint
 	Clock      func() (bound time.Duration, traceable bool) // how far the time may be off
 	Backlog    func() mta.Backlog                           // accepted messages that are not finished
+	Accounts   func() mailbox.Counts                        // by state
 	Limited    func(limit string) uint64                    // what was put off by each of rates.Names
 	Extracts   func() (open, late int, failures uint64)     // unanswered, past their due date; failed productions
 	FreeBytes  func() (int64, error)                        // on the disk that everything lies on
@@ -160,11 +162,25 @@ func (m *Metrics) ofMail(s Sources) {
 			{"mta_deliveries_total", "Recipients who got their message.", x.Delivered.Load},
 			{"mta_deliveries_failed_total", "Recipients who did not get their message.", x.NotDelivered.Load},
 			{"mta_retries_total", "Jobs that failed and were put off.", x.Retries.Load},
+			{"mta_abuse_messages_total", "Infected messages that accounts of ours handed in.", x.Abused.Load},
+			{"mta_abuse_suspensions_total", "Accounts whose sending was suspended because of infected messages.", x.Suspended.Load},
 			{"mta_alarms_total", "Events that a person must look at.", x.Alarms.Load},
 		} {
 			m.counter(c.name, c.help, func() float64 { return float64(c.read()) })
 		}
 		m.counter("mta_work_seconds_total", "Time that workers spent on finished messages.", func() float64 { return seconds(x.FinishedNanos.Load()) })
+	}
+	if s.Accounts != nil {
+		for state, of := range map[string]func(mailbox.Counts) int{
+			"active":            func(n mailbox.Counts) int { return n.Active },
+			"suspended":         func(n mailbox.Counts) int { return n.Suspended },
+			"sending_suspended": func(n mailbox.Counts) int { return n.NotSending },
+			"closed":            func(n mailbox.Counts) int { return n.Closed },
+		} {
+			m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "scripta_accounts", Help: "Accounts by state.",
+				ConstLabels: prometheus.Labels{"state": state}}, func() float64 { return float64(of(s.Accounts())) }))
+		}
+		m.gauge("accounts_abused", "Accounts whose sending the provider suspended because of infected messages.", func() float64 { return float64(len(s.Accounts().Abused)) })
 	}
 	if s.Limited != nil {
 		for _, limit := range rates.Names() {

@@ -17,6 +17,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"scripta/internal/logins"
+	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/smtpd"
 	"scripta/register/record"
@@ -28,6 +29,8 @@ type Authenticator interface {
 	Has(login string) bool
 	// MayLogin says of an account that logged in before whether it still may.
 	MayLogin(login string) bool
+	// MaySend says of one that may log in whether it also may send.
+	MaySend(login string) bool
 }
 
 // AccessPoint is the SMTP backend by which authenticated users hand messages in
@@ -122,7 +125,8 @@ func (s *session) authenticate(username, password string) error {
 		return replyTooManyAuths
 	}
 	ok, err := s.point.auth.Verify(context.Background(), username, password)
-	if err != nil {
+	suspended := errors.Is(err, mailbox.ErrSuspended)
+	if err != nil && !suspended {
 		try.Forgive(false, time.Now())
 		return replyFor(err, s.log)
 	}
@@ -133,7 +137,10 @@ func (s *session) authenticate(username, password string) error {
 		if !s.point.auth.Has(account) {
 			account = "" // it may be a password in the wrong place
 		}
-		s.log.Info("authentication failed", "account", account)
+		s.log.Info("authentication failed", "account", account, "suspended", suspended)
+		if suspended {
+			return replySuspended
+		}
 		return replyAuthFailed
 	}
 	try.Forgive(true, time.Now())
@@ -177,8 +184,12 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	switch {
 	case s.bare:
 		return s.refused(replyBareBefore)
-	case s.user == "", !s.point.auth.MayLogin(s.user): // suspended or closed since
+	case s.user == "":
 		return s.refused(replyAuthRequired)
+	case !s.point.auth.MayLogin(s.user): // suspended or closed since
+		return s.refused(replySuspended)
+	case !s.point.auth.MaySend(s.user):
+		return s.refused(replySendingSuspended)
 	case !pec.SameAddress(from, s.user):
 		return s.refused(replyNotOwner)
 	case !plainAddress(from):
@@ -265,6 +276,8 @@ func (s *session) data(r io.Reader) error {
 			return replyBareControl
 		case err == nil && s.conn.Broken(): // BDAT cut short looks like the end of the message
 			return replyCutShort
+		case err == nil && !s.point.auth.MaySend(s.user): // suspended while the message came
+			return replySendingSuspended
 		}
 		return err
 	})

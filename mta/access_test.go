@@ -20,6 +20,7 @@ type everybody struct{}
 func (everybody) Verify(context.Context, string, string) (bool, error) { return true, nil }
 func (everybody) Has(string) bool                                      { return true }
 func (everybody) MayLogin(string) bool                                 { return true }
+func (everybody) MaySend(string) bool                                  { return true }
 
 func newSession(t *testing.T) *session {
 	t.Helper()

@@ -19,6 +19,8 @@ type Metrics struct {
 	Finished      atomic.Uint64 // messages with every outcome issued
 	FinishedNanos atomic.Uint64 // worker time spent on them
 	Retries       atomic.Uint64 // jobs that failed and were put off
+	Abused        atomic.Uint64 // infected messages that accounts handed in
+	Suspended     atomic.Uint64 // accounts whose sending was suspended because of these
 	Alarms        atomic.Uint64 // what a person must look at
 }
 

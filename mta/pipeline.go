@@ -49,8 +49,12 @@ type Options struct {
 	FreeBytes     func() (int64, error) // left on the disk that everything lies on
 	Hold          func() error          // why no new message is taken at the moment; nil: never
 	Rates         *rates.Limiter        // what is done in a time; nil: no limits
-	Workers       int
-	Logger        *slog.Logger
+	// SuspendSending keeps an account from sending until a person lifts it, for a
+	// reason, and reports whether it could send until then. What it sent before goes
+	// on. nil: nothing is done.
+	SuspendSending func(ctx context.Context, account, reason string) (done bool, err error)
+	Workers        int
+	Logger         *slog.Logger
 }
 
 // Pipeline runs the jobs of the three points. Its methods may be called
@@ -70,6 +74,7 @@ type Pipeline struct {
 	free     func() (int64, error)
 	hold     func() error
 	rates    *rates.Limiter
+	suspend  func(ctx context.Context, account, reason string) (done bool, err error)
 	log      *slog.Logger
 	metrics  Metrics
 	backlog  backlog
@@ -101,8 +106,11 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	if o.Rates == nil {
 		o.Rates = rates.New(rates.Limits{})
 	}
+	if o.SuspendSending == nil {
+		o.SuspendSending = func(context.Context, string, string) (bool, error) { return false, nil }
+	}
 	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
-		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, log: o.Logger,
+		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, suspend: o.SuspendSending, log: o.Logger,
 		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	live := map[[16]byte]bool{}

@@ -25,26 +25,28 @@ func reply(code int, class, subject, detail int, text string) *smtp.SMTPError {
 
 // The reply table: everything a client can be told, Italian first, in ASCII, each
 // on one line of at most 512 octets (RFC 5321 §4.5.3.1.5), but for the server's
-// own answers (mta/smtpd). Codes: RFC 5321 §4.2.3; enhanced codes: RFC 3463, RFC 4954.
+// own answers (mta/smtpd). Codes: RFC 5321 §4.2.3; enhanced codes: RFC 3463, RFC 4954, RFC 5248.
 var (
-	replyAuthFailed    = reply(535, 5, 7, 8, "Autenticazione fallita / Authentication failed")
-	replyAuthRequired  = reply(530, 5, 7, 0, "Autenticazione necessaria / Authentication required")
-	replyTooManyAuths  = reply(421, 4, 7, 0, "Troppe autenticazioni fallite / Too many failed authentications")
-	replyTooManyLogins = reply(421, 4, 7, 0, "Troppe connessioni di questa casella / Too many connections of this account")
-	replyNotOwner      = reply(553, 5, 7, 1, "Il mittente non e' la casella autenticata / Sender address is not that of the authenticated user")
-	replyBadAddress    = reply(553, 5, 1, 3, "Indirizzo scritto in una forma non ammessa / Address syntax not accepted")
-	replyNoRelay       = reply(550, 5, 7, 1, "Sono serviti solo i destinatari di questo gestore / Only recipients of this provider are served")
-	replyBareControl   = reply(550, 5, 6, 11, "CR o LF isolati, o NUL, nel messaggio / Bare CR, bare LF or NUL in the message")
-	replyBareBefore    = reply(421, 4, 5, 0, "Riconnettersi: il messaggio precedente aveva CR o LF isolati / Connect again: the message before had bare CR or LF")
-	replyHeaderTooBig  = reply(552, 5, 3, 4, "Intestazione del messaggio troppo grande / Message header too large")
-	replyFactsTooBig   = reply(552, 5, 3, 4, "Destinatari o oggetto troppo lunghi / Recipients or subject too long")
-	replyEmpty         = reply(550, 5, 6, 0, "Messaggio senza intestazione / Message without a header")
-	replyTooBig        = reply(552, 5, 3, 4, "Messaggio oltre il limite dichiarato da SIZE / Message larger than the limit announced by SIZE")
-	replyCutShort      = reply(451, 4, 4, 2, "Messaggio interrotto / Message cut short")
-	replyNoSpace       = reply(452, 4, 3, 1, "Spazio insufficiente, riprovare piu' tardi / Insufficient system storage, try again later")
-	replyNoTime        = reply(451, 4, 3, 0, "Riferimento temporale non disponibile, riprovare piu' tardi / No traceable time reference, try again later")
-	replyBusy          = reply(451, 4, 3, 2, "Sistema occupato, riprovare piu' tardi / System busy, try again later")
-	replyUnforeseen    = reply(451, 4, 3, 0, "Errore interno, riprovare piu' tardi / Local error in processing, try again later")
+	replyAuthFailed       = reply(535, 5, 7, 8, "Autenticazione fallita / Authentication failed")
+	replyAuthRequired     = reply(530, 5, 7, 0, "Autenticazione necessaria / Authentication required")
+	replySuspended        = reply(525, 5, 7, 13, "Casella sospesa: rivolgersi al gestore / Account suspended: contact the provider")
+	replySendingSuspended = reply(550, 5, 7, 1, "Invio sospeso per questa casella: rivolgersi al gestore / Sending is suspended for this account: contact the provider")
+	replyTooManyAuths     = reply(421, 4, 7, 0, "Troppe autenticazioni fallite / Too many failed authentications")
+	replyTooManyLogins    = reply(421, 4, 7, 0, "Troppe connessioni di questa casella / Too many connections of this account")
+	replyNotOwner         = reply(553, 5, 7, 1, "Il mittente non e' la casella autenticata / Sender address is not that of the authenticated user")
+	replyBadAddress       = reply(553, 5, 1, 3, "Indirizzo scritto in una forma non ammessa / Address syntax not accepted")
+	replyNoRelay          = reply(550, 5, 7, 1, "Sono serviti solo i destinatari di questo gestore / Only recipients of this provider are served")
+	replyBareControl      = reply(550, 5, 6, 11, "CR o LF isolati, o NUL, nel messaggio / Bare CR, bare LF or NUL in the message")
+	replyBareBefore       = reply(421, 4, 5, 0, "Riconnettersi: il messaggio precedente aveva CR o LF isolati / Connect again: the message before had bare CR or LF")
+	replyHeaderTooBig     = reply(552, 5, 3, 4, "Intestazione del messaggio troppo grande / Message header too large")
+	replyFactsTooBig      = reply(552, 5, 3, 4, "Destinatari o oggetto troppo lunghi / Recipients or subject too long")
+	replyEmpty            = reply(550, 5, 6, 0, "Messaggio senza intestazione / Message without a header")
+	replyTooBig           = reply(552, 5, 3, 4, "Messaggio oltre il limite dichiarato da SIZE / Message larger than the limit announced by SIZE")
+	replyCutShort         = reply(451, 4, 4, 2, "Messaggio interrotto / Message cut short")
+	replyNoSpace          = reply(452, 4, 3, 1, "Spazio insufficiente, riprovare piu' tardi / Insufficient system storage, try again later")
+	replyNoTime           = reply(451, 4, 3, 0, "Riferimento temporale non disponibile, riprovare piu' tardi / No traceable time reference, try again later")
+	replyBusy             = reply(451, 4, 3, 2, "Sistema occupato, riprovare piu' tardi / System busy, try again later")
+	replyUnforeseen       = reply(451, 4, 3, 0, "Errore interno, riprovare piu' tardi / Local error in processing, try again later")
 )
 
 // replyFor is the one place that turns an error into what the client hears. What

@@ -23,6 +23,8 @@ const (
 	accountResume   = "resume"
 	accountClose    = "close"
 	accountOrdinary = "ordinary"
+	// accountSuspendSending leaves its holder everything but sending.
+	accountSuspendSending = "suspend sending"
 )
 
 // accountChange is what a command asks to be done to accounts. It holds
@@ -34,6 +36,8 @@ type accountChange struct {
 	Accounts []mailbox.NewAccount `json:"accounts"`
 	// Ordinary is what accountOrdinary sets.
 	Ordinary mailbox.Ordinary `json:"ordinary,omitempty"`
+	// Reason of a suspension, as its record says it; may be empty.
+	Reason string `json:"reason,omitempty"`
 }
 
 // ChangeAccounts implements operations. The order of steps is the same for every
@@ -42,6 +46,11 @@ type accountChange struct {
 // it holds. A crash between 3 and 4 leaves the record of a change that was not
 // made; to give the command again makes it, with a record of its own.
 func (a *app) ChangeAccounts(ctx context.Context, c accountChange) error {
+	return a.changeAccountsBy(ctx, c, byCommand)
+}
+
+// changeAccountsBy says in the record who did it.
+func (a *app) changeAccountsBy(ctx context.Context, c accountChange, by string) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	if len(c.Accounts) == 0 || (c.Action != accountAdd && len(c.Accounts) > 1) {
@@ -54,7 +63,7 @@ func (a *app) ChangeAccounts(ctx context.Context, c accountChange) error {
 	}
 	err := a.recordFounders(ctx)
 	if err == nil {
-		err = a.changeAccounts(ctx, c)
+		err = a.changeAccounts(ctx, c, by)
 	}
 	if err == nil {
 		a.log.Info("accounts were changed", "action", c.Action, "accounts", len(c.Accounts))
@@ -74,7 +83,7 @@ func (a *app) ours(address string) error {
 	return nil
 }
 
-func (a *app) changeAccounts(ctx context.Context, c accountChange) error {
+func (a *app) changeAccounts(ctx context.Context, c accountChange, by string) error {
 	if c.Action == accountAdd {
 		return a.addAccounts(ctx, c.Accounts)
 	}
@@ -99,18 +108,33 @@ func (a *app) changeAccounts(ctx context.Context, c accountChange) error {
 		if is.Disabled {
 			return fmt.Errorf("%s is suspended already", is.Address)
 		}
-		if err := a.recordAccounts(ctx, byCommand, record.MailboxSuspended, record.Outcome{Code: "suspended"}, x); err != nil {
+		if err := a.recordAccounts(ctx, by, record.MailboxSuspended, record.Outcome{Code: "suspended", Text: c.Reason}, x); err != nil {
 			return err
 		}
 		return a.accounts.Disable(is.Address, true)
-	case accountResume:
-		if !is.Disabled {
-			return fmt.Errorf("%s is not suspended", is.Address)
+	case accountSuspendSending:
+		if is.Sending != mailbox.SendingAllowed {
+			return fmt.Errorf("%s: %w", is.Address, errSendingSuspended)
 		}
-		if err := a.recordAccounts(ctx, byCommand, record.MailboxSuspended, record.Outcome{Code: "lifted"}, x); err != nil {
+		if err := a.recordAccounts(ctx, by, record.MailboxSuspended, record.Outcome{Code: "sending suspended", Text: c.Reason}, x); err != nil {
 			return err
 		}
-		return a.accounts.Disable(is.Address, false)
+		state := mailbox.SendingSuspended
+		if by == byProvider {
+			state = mailbox.SendingAbused
+		}
+		return a.accounts.SetSending(is.Address, state)
+	case accountResume:
+		if !is.Disabled && is.Sending == mailbox.SendingAllowed {
+			return fmt.Errorf("%s is not suspended", is.Address)
+		}
+		if err := a.recordAccounts(ctx, by, record.MailboxSuspended, record.Outcome{Code: "lifted", Text: c.Reason}, x); err != nil {
+			return err
+		}
+		if err := a.accounts.Resume(is.Address); err != nil {
+			return err
+		}
+		return a.pardon(is.Address)
 	case accountOrdinary:
 		if c.Ordinary == is.Ordinary {
 			return fmt.Errorf("%s says so already", is.Address)
@@ -120,7 +144,7 @@ func (a *app) changeAccounts(ctx context.Context, c accountChange) error {
 		if code == "" {
 			return fmt.Errorf("ordinary mail is not %q", string(c.Ordinary))
 		}
-		if err := a.recordAccounts(ctx, byCommand, record.ConfigurationChanged, record.Outcome{Code: code}, x); err != nil {
+		if err := a.recordAccounts(ctx, by, record.ConfigurationChanged, record.Outcome{Code: code}, x); err != nil {
 			return err
 		}
 		return a.accounts.SetOrdinary(is.Address, c.Ordinary)
@@ -132,6 +156,8 @@ func (a *app) changeAccounts(ctx context.Context, c accountChange) error {
 	}
 	return fmt.Errorf("there is no action %q", c.Action)
 }
+
+var errSendingSuspended = errors.New("its sending is suspended already")
 
 func (a *app) addAccounts(ctx context.Context, all []mailbox.NewAccount) error {
 	if err := a.accounts.CheckNew(all); err != nil {
@@ -151,6 +177,8 @@ func (a *app) addAccounts(ctx context.Context, all []mailbox.NewAccount) error {
 const (
 	byCommand = "command line"
 	byInit    = "scripta init"
+	// byProvider is for what the provider does by itself.
+	byProvider = "abuse noticed"
 )
 
 // recordFounders records the accounts that init made, as the first records of a

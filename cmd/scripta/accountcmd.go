@@ -27,10 +27,18 @@ Changes a mailbox's password; the old one is refused at once. Without
 
 `
 
-const accountSuspendUsage = `usage: scripta account suspend --dir DIR --mailbox ADDRESS [--lift]
+const accountSuspendUsage = `usage: scripta account suspend --dir DIR --mailbox ADDRESS [--sending] [--reason TEXT] [--lift]
 
 Keeps a mailbox's holder from logging in and sending; mail still comes in. With
---lift he may again, with the password that he had.
+--sending he still logs in and reads, and only cannot send. Either holds at once,
+over open connections too; what he sent before goes on. --lift is account resume.
+
+`
+
+const accountResumeUsage = `usage: scripta account resume --dir DIR --mailbox ADDRESS [--reason TEXT]
+
+Ends every suspension of a mailbox, that by the provider itself too: its holder
+logs in with the password that he had, and sends.
 
 `
 
@@ -61,7 +69,8 @@ func accountCommands() []command {
 	return []command{
 		{name: "add", about: "make a mailbox and its account, or many", run: runAccountAdd},
 		{name: "password", about: "change a password", run: runAccountPassword},
-		{name: "suspend", about: "keep a holder from logging in, or let him again", run: runAccountSuspend},
+		{name: "suspend", about: "keep a holder from logging in, or from sending", run: runAccountSuspend},
+		{name: "resume", about: "end the suspension of a mailbox", run: runAccountResume},
 		{name: "ordinary", about: "accept or refuse mail that is no certified mail", run: runAccountOrdinary},
 		{name: "close", about: "close a mailbox for ever", run: runAccountClose},
 		{name: "list", about: "list the mailboxes", run: runAccountList},
@@ -153,15 +162,36 @@ func runAccountPassword(args []string, stdout, stderr io.Writer) int {
 
 func runAccountSuspend(args []string, stdout, stderr io.Writer) int {
 	f := newAccountFlags("suspend", accountSuspendUsage, stdout, stderr)
-	lift := f.Bool("lift", false, "let the holder log in again")
+	lift := f.Bool("lift", false, "end the suspension, as account resume does")
+	sending := f.Bool("sending", false, "let the holder log in, but not send")
+	reason := f.String("reason", "", "the reason, `TEXT` for the record")
 	if code, ok := f.parseMailbox(args); !ok {
 		return code
 	}
-	action, done := accountSuspend, " is suspended: its holder cannot log in, mail still comes in"
-	if *lift {
-		action, done = accountResume, " is not suspended any more"
+	switch {
+	case *lift && *sending:
+		return f.wrong("--lift ends every suspension: leave --sending out")
+	case *lift:
+		return f.resume(*reason)
 	}
-	return f.change(accountChange{Action: action, Accounts: []mailbox.NewAccount{{Address: *f.mailbox}}}, *f.mailbox+done)
+	action, done := accountSuspend, " is suspended: its holder cannot log in, mail still comes in"
+	if *sending {
+		action, done = accountSuspendSending, " cannot send any more; its holder logs in, and mail comes in"
+	}
+	return f.change(accountChange{Action: action, Accounts: []mailbox.NewAccount{{Address: *f.mailbox}}, Reason: *reason}, *f.mailbox+done)
+}
+
+func runAccountResume(args []string, stdout, stderr io.Writer) int {
+	f := newAccountFlags("resume", accountResumeUsage, stdout, stderr)
+	reason := f.String("reason", "", "the reason, `TEXT` for the record")
+	if code, ok := f.parseMailbox(args); !ok {
+		return code
+	}
+	return f.resume(*reason)
+}
+
+func (f *accountFlags) resume(reason string) int {
+	return f.change(accountChange{Action: accountResume, Accounts: []mailbox.NewAccount{{Address: *f.mailbox}}, Reason: reason}, *f.mailbox+" is not suspended any more")
 }
 
 func runAccountOrdinary(args []string, stdout, stderr io.Writer) int {
@@ -229,6 +259,10 @@ func runAccountList(args []string, stdout, stderr io.Writer) int {
 			state = "closed " + x.Closed.Format(time.DateOnly)
 		case x.Disabled:
 			state = "suspended"
+		case x.Sending == mailbox.SendingSuspended:
+			state = "sending suspended"
+		case x.Sending == mailbox.SendingAbused:
+			state = "sending suspended: abuse noticed"
 		}
 		if x.Quota > 0 {
 			quota = fmt.Sprintf("%d bytes", x.Quota)

@@ -31,6 +31,7 @@ import (
 	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/providers"
+	"scripta/mta/rates"
 	"scripta/register"
 	"scripta/register/calendar"
 	"scripta/register/evidence"
@@ -62,6 +63,8 @@ type app struct {
 	roots     *x509.CertPool
 	accounts  *mailbox.Accounts
 	boxes     *mailbox.Store
+	rates     *rates.Limiter
+	keeping   sync.Mutex // held while the counts of the limits are written down
 	stamps    *stamps.Store
 	stamper   *stamps.Stamper
 	authority *tsa.Authority    // nil without the embedded one
@@ -489,6 +492,7 @@ func (a *app) openMail(context.Context) (err error) {
 		return err
 	}
 	a.onClose(a.boxes.Close)
+	a.openRates()
 	return nil
 }
 

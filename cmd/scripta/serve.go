@@ -19,7 +19,6 @@ import (
 	"scripta/internal/logins"
 	"scripta/mta"
 	"scripta/mta/providers"
-	"scripta/mta/rates"
 	"scripta/mta/smtpd"
 	"scripta/mta/spool"
 	"scripta/register/record"
@@ -70,7 +69,6 @@ type daemon struct {
 	pipeline *mta.Pipeline
 	access   *mta.AccessPoint
 	logins   *logins.Limiter
-	rates    *rates.Limiter
 	smtp     *smtpd.Server
 	web      *web
 
@@ -174,9 +172,8 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	if err := d.checkNewest(ctx, jobs); err != nil {
 		return errors.Join(err, sp.Close())
 	}
-	d.openRates()
 	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: func() *providers.Index { return d.index }, Composer: d.composer,
-		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, Logger: d.log,
+		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {
 		return errors.Join(err, sp.Close())

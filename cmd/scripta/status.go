@@ -93,6 +93,7 @@ func (d *daemon) roles() []roleCheck {
 		{"pipeline", func() (string, error) {
 			return d.pipelineStatus(time.Now())
 		}},
+		{"accounts", d.accountsRole},
 		{"disk", d.diskRole},
 		{"clock", d.clockRole},
 		{"time stamps", d.stampsRole},

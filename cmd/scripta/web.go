@@ -48,8 +48,9 @@ func (d *daemon) openWeb() error {
 			r, err := d.clock.Now()
 			return r.Bound, err == nil && traceable(r)
 		},
-		Backlog: d.pipeline.Backlog,
-		Limited: d.rates.Hits,
+		Backlog:  d.pipeline.Backlog,
+		Limited:  d.rates.Hits,
+		Accounts: d.accounts.Count,
 		Extracts: func() (int, int, uint64) {
 			open, late := requests.Waiting(time.Now())
 			return open, late, requests.Failures.Load()

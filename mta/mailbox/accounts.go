@@ -51,6 +51,7 @@ type Account struct {
 	Address  string // in lower case
 	Quota    int64  // bytes; 0 for none
 	Disabled bool   // gets mail, cannot log in
+	Sending  Sending
 	// Closed is since when the account gets no mail and cannot log in, for
 	// ever; the zero time while it is open.
 	Closed time.Time

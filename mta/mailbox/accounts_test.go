@@ -42,7 +42,7 @@ func add(t *testing.T, a *Accounts, address, password string) {
 
 func verify(t *testing.T, a *Accounts, login, password string, want bool) {
 	t.Helper()
-	if ok, err := a.Verify(t.Context(), login, password); err != nil || ok != want {
+	if ok, err := a.Verify(t.Context(), login, password); err != nil && !errors.Is(err, ErrSuspended) || ok != want {
 		t.Errorf("Verify(%q, %q) = %v, %v", login, password, ok, err)
 	}
 }
@@ -261,6 +261,8 @@ func TestAccountsFileErrors(t *testing.T) {
 		"quota in units":    strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "userdb_quota_rule=*:storage=1G",
 		"quota no number":   strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "userdb_quota_rule=*:bytes=1G",
 		"quota negative":    strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "userdb_quota_rule=*:bytes=-1",
+		"sends somehow":     strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "scripta_sending=yes",
+		"sends as ever":     strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "scripta_sending=",
 		"closed some day":   strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "scripta_closed=yesterday",
 		"closed elsewhere":  strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "scripta_closed=2026-11-23T10:00:00+01:00",
 		"closed never":      strings.TrimSpace(strings.Replace(good, "a@", "c@", 1)) + "scripta_closed=0001-01-01T00:00:00Z",
@@ -507,7 +509,7 @@ func TestAccountsConcurrently(t *testing.T) {
 func FuzzAccount(f *testing.F) {
 	f.Add("a@b.it:{ARGON2ID}" + someHash + "::::::userdb_quota_rule=*:bytes=5 x=y:z")
 	f.Add("a@b.it:!{ARGON2ID}" + someHash + ":1:2:3:4:5")
-	f.Add("a@b.it:!{ARGON2ID}" + someHash + "::::::scripta_closed=2026-11-23T10:00:00Z userdb_quota_rule=*:bytes=5")
+	f.Add("a@b.it:!{ARGON2ID}" + someHash + "::::::scripta_closed=2026-11-23T10:00:00Z scripta_sending=abused userdb_quota_rule=*:bytes=5")
 	f.Add("a@b.it:{ARGON2ID}" + someHash + "::::::scripta_ordinary=accept")
 	f.Add("a@b.it:{ARGON2ID}$argon2id$v=19$m=1048576,t=4,p=16$c2FsdHNhbHQ$AAECAwQFBgcICQoLDA0ODw")
 	f.Fuzz(func(t *testing.T, line string) {

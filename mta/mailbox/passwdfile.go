@@ -15,6 +15,7 @@ type account struct {
 	address  string
 	hash     hash
 	disabled bool
+	sending  Sending
 	quota    int64     // bytes; 0 for none
 	closed   time.Time // in seconds; zero: not closed
 	ordinary Ordinary
@@ -35,7 +36,7 @@ func (a *account) open() error {
 func (a *account) mayLogin() bool { return !a.disabled && a.closed.IsZero() }
 
 func (a *account) told() Account {
-	return Account{Address: a.address, Quota: a.quota, Disabled: a.disabled, Closed: a.closed, Ordinary: a.ordinary}
+	return Account{Address: a.address, Quota: a.quota, Disabled: a.disabled, Sending: a.sending, Closed: a.closed, Ordinary: a.ordinary}
 }
 
 const (
@@ -55,8 +56,9 @@ const (
 //
 // A disabled account has a "!" before its password, as passwd -l puts it, which
 // no password matches, with Dovecot neither; a closed one also has a field
-// "scripta_closed=" with the time. "scripta_ordinary=" says what is done with
-// ordinary mail, if the account says it.
+// "scripta_closed=" with the time. "scripta_sending=" tells of one that may not
+// send; "scripta_ordinary=" says what is done with ordinary mail, if the account
+// says it.
 func (a *account) String() string {
 	var b strings.Builder
 	b.WriteString(a.address)
@@ -72,6 +74,9 @@ func (a *account) String() string {
 	}
 	b.WriteByte(':')
 	extra := a.extra
+	if a.sending != SendingAllowed {
+		extra = append(slices.Clone(extra), sendingField+string(a.sending))
+	}
 	if !a.closed.IsZero() {
 		extra = append(slices.Clone(extra), closedField+a.closed.Format(time.RFC3339))
 	}
@@ -111,6 +116,12 @@ func parseAccount(line string) (*account, error) {
 		return &a, nil
 	}
 	for field := range strings.FieldsSeq(fields[7]) {
+		if s, ok := strings.CutPrefix(field, sendingField); ok {
+			if a.sending = Sending(s); a.sending == SendingAllowed || !a.sending.valid() {
+				return nil, errors.New("the state of sending is not " + sendingField + "suspended or abused")
+			}
+			continue
+		}
 		if at, ok := strings.CutPrefix(field, closedField); ok {
 			a.closed, err = time.Parse(time.RFC3339, at)
 			if err != nil || a.closed.IsZero() || a.closed.UTC().Format(time.RFC3339) != at {

@@ -53,29 +53,33 @@ func (v *verifier) init(now func() time.Time, cost Cost) error {
 
 // Verify tells whether password is that of the account login, a full address in
 // any case. At most two Argon2id computations run at a time; the context ends the
-// wait for them, and its error is the only one there is. An account that does not
-// exist or is disabled or closed costs as much as a wrong password.
+// wait for them, and its error is the only one there is but ErrSuspended. An account
+// that does not exist or is disabled or closed costs as much as a wrong password.
 func (a *Accounts) Verify(ctx context.Context, login, password string) (bool, error) {
 	login = lower(login)
 	x := a.find(login)
-	h, possible := a.dummy, false
+	h, possible, suspended := a.dummy, false, false
 	if x != nil {
-		h, possible = x.hash, x.mayLogin()
+		h, possible = x.hash, x.closed.IsZero()
+		suspended = possible && x.disabled
 	}
 	if password == "" || len(password) > MaxPassword {
 		password, possible = "", false
 	}
 	tag := a.tag(login, h, password)
-	if possible && a.remembers(login, tag) {
+	if possible && !suspended && a.remembers(login, tag) {
 		return true, nil
 	}
 	ok := false
 	err := a.compute(ctx, func() {
 		// The same client's other connections may have had the same wait.
-		ok = possible && a.remembers(login, tag) || h.matches(password) && possible
+		ok = possible && !suspended && a.remembers(login, tag) || h.matches(password) && possible
 	})
 	if err != nil {
 		return false, fmt.Errorf("couldn't check a password: %w", err)
+	}
+	if ok && suspended {
+		return false, fmt.Errorf("%s: %w", login, ErrSuspended)
 	}
 	if ok {
 		a.remember(login, tag)
