@@ -28,6 +28,7 @@ type Config struct {
 	Provider string   `toml:"provider" doc:"The provider's name as it stands in certificates, receipts and the index of providers"`
 	Listen   Listen   `toml:"listen" doc:"Where the services listen. An address of a service is \"host:port\", \"\" (host and port_base) or \"off\""`
 	Mail     Mail     `toml:"mail" doc:"Limits of what is accepted"`
+	Index    Index    `toml:"index" doc:"The directory of all providers of certified e-mail (RFC 6109 §4.5); see docs/operating.md"`
 	Limits   Limits   `toml:"limits" doc:"What one account may hand in, and how often one address may come to port 25, in a time"`
 	Incoming Incoming `toml:"incoming" doc:"The Incoming Point, which takes mail from other providers and from everybody else"`
 	Relay    Relay    `toml:"relay" doc:"Sending to other providers and to ordinary domains; towards providers TLS always"`
@@ -181,6 +182,7 @@ func Default(domain, provider string, portBase int) Config {
 		Limits:   defaultLimits(),
 		Incoming: Incoming{Ordinary: OrdinaryRefuse, Revocation: RevocationSoft, SHA1: SHA1Accept, Authenticate: true},
 		Relay:    defaultRelay(),
+		Index:    Index{Signers: []string{}, Refresh: Duration{Duration: 24 * time.Hour}, WarnAfter: Duration{Duration: 48 * time.Hour}, MaxShrink: 50},
 		Clock: Clock{
 			Policy:       ClockRefuse,
 			Servers:      []string{"ntp1.inrim.it", "ntp2.inrim.it", "time.inrim.it", "ptbtime1.ptb.de"},

@@ -30,6 +30,13 @@ func (d Dir) PECKey() string { return d.join("keys", "pec.key") }
 // the root (PEM).
 func (d Dir) PECCertificate() string { return d.join("keys", "pec.pem") }
 
+// PECCertificates is the folder of every certificate that this provider ever
+// signed with (PEM, named by its SHA-256).
+func (d Dir) PECCertificates() string { return d.join("keys", "pec") }
+
+// Index is the folder of the last good copy of the directory of providers.
+func (d Dir) Index() string { return d.join("index") }
+
 // TLSKey is the key of SMTPS and HTTPS.
 func (d Dir) TLSKey() string { return d.join("keys", "tls.key") }
 
