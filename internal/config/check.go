@@ -46,6 +46,7 @@ func (c *Config) Check() error {
 	}
 	c.checkListen(wrong)
 	c.checkMail(wrong)
+	c.checkIndex(wrong)
 	c.checkLimits(wrong)
 	c.checkIncoming(wrong)
 	c.checkRelay(wrong)
