@@ -20,9 +20,10 @@ const auditUsage = `usage: scripta audit --dir DIR [--settled]
 
 Checks the rules of certified e-mail over every record of the register: each
 message that was accepted has its envelope, each recipient one outcome in time,
-each receipt its mailbox, and all records of a message agree. Prints each
-anomaly with the leaf that shows it and the source of the rule; exit 1 if there
-is one. Works beside a running provider and by a stopped one.
+each receipt its mailbox or its way to another provider, and all records of a
+message agree. Prints each anomaly with the leaf that shows it and the source of
+the rule; exit 1 if there is one. Works beside a running provider and by a stopped
+one. That all records were read is itself recorded, before the first is.
 
 What may still come is not missing, unless --settled says that nothing is under
 way any more.
@@ -59,9 +60,32 @@ func runAudit(args []string, stdout, stderr io.Writer) int {
 
 // Audit implements operations.
 func (a *app) Audit(ctx context.Context, settled bool) (*audit.Report, error) {
+	if err := a.recordReading(ctx, "audit"); err != nil {
+		return nil, fmt.Errorf("couldn't record that the records are read, so they are not: %w", err)
+	}
 	x := audit.New(audit.Options{Now: time.Now(), Settled: settled, ServiceMailbox: a.cfg.ServiceAddress()})
+	if err := a.readRecords(ctx, x.Add); err != nil {
+		return nil, err
+	}
+	return x.Finish(), nil
+}
+
+// recordReading records that a person reads everybody's records.
+func (a *app) recordReading(ctx context.Context, what string) error {
+	reading, _ := a.clock.Now()
+	at := reading.Time.UTC().Truncate(time.Millisecond)
+	if err := a.register.Begin(at); err != nil {
+		return err
+	}
+	detail := append(register.ClockMarks(reading.State), record.Pair{Name: "by", Value: byCommand}, record.Pair{Name: "records", Value: "all"})
+	return a.event(ctx, &record.Record{Kind: record.RecordDisclosed, Time: at, Provider: a.cfg.Provider, Outcome: record.Outcome{Code: what}, Detail: record.SortDetail(detail)})
+}
+
+// readRecords reads every record, those of the logs before included, and counts
+// the leaves through; one that was disposed of is nil.
+func (a *app) readRecords(ctx context.Context, each func(leaf uint64, r *record.Record)) error {
 	var base uint64 // records of the logs before
-	add := func(size uint64, read func(context.Context, uint64) (*register.Found, error)) error {
+	read := func(size uint64, read func(context.Context, uint64) (*register.Found, error)) error {
 		for i := range size {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -74,20 +98,17 @@ func (a *app) Audit(ctx context.Context, settled bool) (*audit.Report, error) {
 			case !errors.Is(err, keys.ErrDisposed):
 				return err
 			}
-			x.Add(base+i, rec)
+			each(base+i, rec)
 		}
 		base += size
 		return nil
 	}
 	for _, p := range a.register.Past() {
-		if err := add(p.Size(), p.Read); err != nil {
-			return nil, err
+		if err := read(p.Size(), p.Read); err != nil {
+			return err
 		}
 	}
-	if err := add(a.merkle.Size(), a.register.Read); err != nil {
-		return nil, err
-	}
-	return x.Finish(), nil
+	return read(a.merkle.Size(), a.register.Read)
 }
 
 // auditHandler serves Audit to commands.
