@@ -29,6 +29,7 @@ type Sources struct {
 	Stamps     func() (granted, failed uint64)              // requests to time-stamp authorities
 	StampedTo  func() (size uint64, ok bool)                // of the newest stamped checkpoint
 	Clock      func() (bound time.Duration, traceable bool) // how far the time may be off
+	Signatures func() (age time.Duration, known, up bool)   // of the virus scanner, and whether it answers
 	Backlog    func() mta.Backlog                           // accepted messages that are not finished
 	Accounts   func() mailbox.Counts                        // by state
 	Limited    func(limit string) uint64                    // what was put off by each of rates.Names
@@ -158,6 +159,8 @@ func (m *Metrics) ofMail(s Sources) {
 			{"mta_messages_accepted_total", "Messages answered 250.", x.Accepted.Load},
 			{"mta_messages_refused_total", "Messages answered 4xx or 5xx.", x.Refused.Load},
 			{"mta_messages_not_accepted_total", "Messages that got a non-acceptance.", x.NonAccepted.Load},
+			{"mta_scanned_messages_total", "Messages that the virus scanner gave a verdict on.", x.Scanned.Load},
+			{"mta_not_scanned_messages_total", "Messages that the virus scanner gave no verdict on: put off, or let pass, as [scan] on_failure says.", x.NotScanned.Load},
 			{"mta_messages_finished_total", "Messages with every outcome issued.", x.Finished.Load},
 			{"mta_deliveries_total", "Recipients who got their message.", x.Delivered.Load},
 			{"mta_deliveries_failed_total", "Recipients who did not get their message.", x.NotDelivered.Load},
@@ -187,6 +190,15 @@ func (m *Metrics) ofMail(s Sources) {
 			m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "scripta_mta_limited_total",
 				Help: "What was put off because of a limit of [limits].", ConstLabels: prometheus.Labels{"limit": limit}}, func() float64 { return float64(s.Limited(limit)) }))
 		}
+	}
+	if s.Signatures != nil {
+		m.gauge("scan_up", "Whether the virus scanner answers.", func() float64 { _, _, up := s.Signatures(); return truth(up) })
+		m.gauge("scan_signatures_age_seconds", "Age of the virus signatures; -1 if it is not known.", func() float64 {
+			if age, known, _ := s.Signatures(); known {
+				return age.Seconds()
+			}
+			return -1
+		})
 	}
 	if s.Backlog != nil {
 		m.gauge("spool_waiting_messages", "Messages accepted and not finished.", func() float64 { return float64(s.Backlog().Waiting) })

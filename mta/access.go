@@ -286,6 +286,9 @@ func (s *session) data(r io.Reader) error {
 		return err
 	}
 	log := s.log.With("tx", sub.id, "size", sub.Facts.Size, "recipients", len(s.rcpt))
+	if sub.infected() {
+		return nil // its author gets the notice
+	}
 	if len(sub.Reasons) == 0 {
 		log.Info("message accepted")
 		return nil

@@ -45,6 +45,9 @@ type world struct {
 	logKey ed25519.PrivateKey
 	signer *cms.Signer
 	roots  *x509.CertPool
+
+	scanner       VirusScanner // nil: none
+	passUnscanned bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -145,6 +148,7 @@ func (w *world) begin(fsys durable.FS) (p *process, err error) {
 		Index:    func() *providers.Index { return index },
 		Composer: &pec.Composer{Provider: pec.Provider{Name: "Esempio", Domain: domain, ServiceAddress: "posta-certificata@" + domain}, Signer: w.signer, Location: calendar.Rome()},
 		Roots:    w.roots, Clock: &testClock{at: time.Now().Truncate(time.Second)}, KeepOriginals: true,
+		Scanner: w.scanner, PassUnscanned: w.passUnscanned,
 		Limits: Limits{Recipients: 5, BytesTimesRecipients: 1 << 20}, FreeBytes: func() (int64, error) { return 1 << 40, nil }, Logger: quiet})
 	if err != nil {
 		return nil, errors.Join(err, closeAll())

@@ -72,6 +72,9 @@ func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recip
 		err = p.checkFacts(s)
 	}
 	if err == nil {
+		s.inspection, err = p.inspect(ctx, w, id, uint16(month))
+	}
+	if err == nil {
 		err = p.enter()
 	}
 	if err != nil {
@@ -88,6 +91,9 @@ func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recip
 	if err := p.take(ctx, id, w, s); err != nil {
 		p.leave()
 		return s, err
+	}
+	if s.infected() {
+		p.sentInfected(ctx, actor, s.id, s.Virus)
 	}
 	return s, nil
 }

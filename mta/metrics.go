@@ -22,6 +22,9 @@ type Metrics struct {
 	Abused        atomic.Uint64 // infected messages that accounts handed in
 	Suspended     atomic.Uint64 // accounts whose sending was suspended because of these
 	Alarms        atomic.Uint64 // what a person must look at
+
+	Scanned    atomic.Uint64 // messages that the virus scanner gave a verdict on
+	NotScanned atomic.Uint64 // messages that it gave none on
 }
 
 func (m *Metrics) finished(d time.Duration) {

@@ -53,8 +53,12 @@ type Options struct {
 	// reason, and reports whether it could send until then. What it sent before goes
 	// on. nil: nothing is done.
 	SuspendSending func(ctx context.Context, account, reason string) (done bool, err error)
-	Workers        int
-	Logger         *slog.Logger
+	// Scanner looks for viruses; nil: nobody does. PassUnscanned lets messages in
+	// that it could not scan, which are put off otherwise.
+	Scanner       VirusScanner
+	PassUnscanned bool
+	Workers       int
+	Logger        *slog.Logger
 }
 
 // Pipeline runs the jobs of the three points. Its methods may be called
@@ -78,6 +82,9 @@ type Pipeline struct {
 	log      *slog.Logger
 	metrics  Metrics
 	backlog  backlog
+
+	scanner       VirusScanner
+	passUnscanned bool
 
 	places   chan struct{} // taken by the messages that enter, until a worker has them
 	tasks    chan *task
@@ -110,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 		o.SuspendSending = func(context.Context, string, string) (bool, error) { return false, nil }
 	}
 	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
-		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, suspend: o.SuspendSending, log: o.Logger,
+		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, suspend: o.SuspendSending, scanner: o.Scanner, passUnscanned: o.PassUnscanned, log: o.Logger,
 		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	live := map[[16]byte]bool{}

@@ -46,6 +46,7 @@ var (
 	replyNoSpace          = reply(452, 4, 3, 1, "Spazio insufficiente, riprovare piu' tardi / Insufficient system storage, try again later")
 	replyNoTime           = reply(451, 4, 3, 0, "Riferimento temporale non disponibile, riprovare piu' tardi / No traceable time reference, try again later")
 	replyBusy             = reply(451, 4, 3, 2, "Sistema occupato, riprovare piu' tardi / System busy, try again later")
+	replyNotScanned       = reply(451, 4, 3, 0, "Controllo antivirus non disponibile, riprovare piu' tardi / Virus check not available, try again later")
 	replyUnforeseen       = reply(451, 4, 3, 0, "Errore interno, riprovare piu' tardi / Local error in processing, try again later")
 )
 
@@ -79,6 +80,9 @@ func replyFor(err error, log *slog.Logger) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		log.Error("no space left: messages are refused until there is", "err", err)
 		return replyNoSpace
+	case errors.Is(err, errNotScanned):
+		log.Error("messages are refused: they cannot be scanned for viruses", "err", err)
+		return replyNotScanned
 	case errors.As(err, &jumped):
 		log.Error("messages are refused: the clock jumped, and a person must set it right or confirm the month", "err", jumped)
 		return replyNoTime

@@ -19,6 +19,9 @@ const (
 	stepTakeCharge         uint16 = 17
 	stepTakeChargeNotified uint16 = 18
 
+	stepVirusFound  uint16 = 24 // of a message that came in, at either point
+	stepQuarantined uint16 = 25
+
 	// By recipient: the ordinal is the recipient's place.
 	stepDelivered       uint16 = 32
 	stepDelivery        uint16 = 33

@@ -30,6 +30,7 @@ type submission struct {
 	Incoming     spool.ID        `json:"incoming"` // id of the Incoming Point's transaction
 	Digest       []byte          `json:"digest"`
 	Facts        submissionFacts `json:"facts"`
+	inspection
 
 	id       string        // of the transaction, for logging
 	original *pec.Original // as it was read when it came in; nil: to be read again
@@ -121,6 +122,7 @@ func (p *Pipeline) checkFacts(s *submission) error {
 func (p *Pipeline) submitted(s *submission, id spool.ID) *record.Record {
 	r := s.record(p, record.Submitted, s.transaction(id).Issue(stepEnvelope, 0).MessageID(p.composer.Provider))
 	r.Digest, r.Size, r.Peer, r.Actor = s.Digest, uint64(s.Facts.Size), s.Peer, s.Actor
+	r.Detail = s.inspection.detail(r.Detail)
 	return r
 }
 
@@ -140,6 +142,9 @@ func (s *submission) first(p *Pipeline, id spool.ID) register.Entry {
 
 // carry implements [work].
 func (s *submission) carry(ctx context.Context, p *Pipeline, t *task, log *slog.Logger) error {
+	if s.infected() {
+		return p.refuseInfected(ctx, t, s)
+	}
 	if len(s.Reasons) > 0 {
 		return p.refuse(ctx, t, s)
 	}

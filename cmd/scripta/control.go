@@ -39,6 +39,7 @@ type operations interface {
 	// that nothing is under way.
 	Audit(ctx context.Context, settled bool) (*audit.Report, error)
 	keyOperations
+	quarantineOperations
 	// Backup makes a backup of the data below a folder and returns its name.
 	Backup(ctx context.Context, folder string) (string, error)
 }
@@ -82,6 +83,7 @@ func (d *daemon) controlHandler() http.Handler {
 	m := http.NewServeMux()
 	d.keyHandlers(m)
 	d.backupHandler(m)
+	d.quarantineHandlers(m)
 	m.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(d.status())

@@ -19,6 +19,7 @@ import (
 	"scripta/internal/logins"
 	"scripta/mta"
 	"scripta/mta/providers"
+	"scripta/mta/scan"
 	"scripta/mta/smtpd"
 	"scripta/mta/spool"
 	"scripta/register/record"
@@ -69,6 +70,7 @@ type daemon struct {
 	pipeline *mta.Pipeline
 	access   *mta.AccessPoint
 	logins   *logins.Limiter
+	scanner  *scan.Scanner // nil: no message is scanned for viruses
 	smtp     *smtpd.Server
 	web      *web
 
@@ -87,9 +89,10 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	if err := d.recordFounders(ctx); err != nil {
 		return err
 	}
-	if err := d.event(ctx, &record.Record{Kind: record.Started, Time: time.Now().UTC().Truncate(time.Millisecond)}); err != nil {
+	if err := d.event(ctx, &record.Record{Kind: record.Started, Time: time.Now().UTC().Truncate(time.Millisecond), Detail: scanDetail(d.cfg.Scan)}); err != nil {
 		return err
 	}
+	d.openScanner()
 	if err := d.openPipeline(ctx); err != nil {
 		return err
 	}
@@ -115,6 +118,9 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	background.Go(func() { d.web.requests.Run(run) })
 	background.Go(func() { d.scrub.run(run) })
 	background.Go(func() { d.keepRates(run) })
+	if d.scanner != nil {
+		background.Go(func() { d.scanner.Run(run) })
+	}
 	d.pipeline.Start(workers)
 	stopped := make(chan error, 1)
 	listeners.serve(func(name string, err error) {
@@ -173,7 +179,7 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 		return errors.Join(err, sp.Close())
 	}
 	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: func() *providers.Index { return d.index }, Composer: d.composer,
-		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Logger: d.log,
+		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Scanner: d.virusScanner(), PassUnscanned: d.cfg.Scan.OnFailure == config.ScanPass, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {
 		return errors.Join(err, sp.Close())

@@ -94,6 +94,7 @@ func (d *daemon) roles() []roleCheck {
 			return d.pipelineStatus(time.Now())
 		}},
 		{"accounts", d.accountsRole},
+		{"virus scan", d.scanRole},
 		{"disk", d.diskRole},
 		{"clock", d.clockRole},
 		{"time stamps", d.stampsRole},

@@ -39,8 +39,16 @@ func (d *daemon) openWeb() error {
 	if err != nil {
 		return fmt.Errorf("couldn't read the log's public key: %w", err)
 	}
+	var signatures func() (time.Duration, bool, bool)
+	if d.scanner != nil {
+		signatures = func() (time.Duration, bool, bool) {
+			age, known := d.scanner.Age()
+			return age, known, d.scanner.State().Err == nil
+		}
+	}
 	metrics := api.NewMetrics(api.Sources{
-		Register: d.register.Metrics(), Waiting: d.register.Waiting, MTA: d.pipeline.Metrics(), LogSize: d.merkle.Size, Checkpoint: d.merkle.Checkpoint,
+		Signatures: signatures,
+		Register:   d.register.Metrics(), Waiting: d.register.Waiting, MTA: d.pipeline.Metrics(), LogSize: d.merkle.Size, Checkpoint: d.merkle.Checkpoint,
 		Published: d.checkpointTime,
 		Stamps:    func() (uint64, uint64) { return d.stamper.Granted.Load(), d.stamper.Failed.Load() },
 		StampedTo: d.stamps.Last,

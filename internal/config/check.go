@@ -50,6 +50,7 @@ func (c *Config) Check() error {
 	c.checkLimits(wrong)
 	c.checkIncoming(wrong)
 	c.checkRelay(wrong)
+	c.checkScan(wrong)
 	c.checkClock(wrong)
 	c.checkTSA(wrong)
 	c.checkCluster(wrong)

@@ -32,6 +32,7 @@ type Config struct {
 	Limits   Limits   `toml:"limits" doc:"What one account may hand in, and how often one address may come to port 25, in a time"`
 	Incoming Incoming `toml:"incoming" doc:"The Incoming Point, which takes mail from other providers and from everybody else"`
 	Relay    Relay    `toml:"relay" doc:"Sending to other providers and to ordinary domains; towards providers TLS always"`
+	Scan     Scan     `toml:"scan" doc:"Viruses, and spam in ordinary mail"`
 	Clock    Clock    `toml:"clock" doc:"The measured time. By law its distance from UTC stays within one second (DM 2/11/2005, art. 9)"`
 	TSA      TSA      `toml:"tsa" doc:"RFC 3161 time stamps over the log's checkpoints"`
 	Log      Log      `toml:"log" doc:"The legal log register. Never change id by hand: it names the history that was published"`
@@ -183,6 +184,7 @@ func Default(domain, provider string, portBase int) Config {
 		Incoming: Incoming{Ordinary: OrdinaryRefuse, Revocation: RevocationSoft, SHA1: SHA1Accept, Authenticate: true},
 		Relay:    defaultRelay(),
 		Index:    Index{Signers: []string{}, Refresh: Duration{Duration: 24 * time.Hour}, WarnAfter: Duration{Duration: 48 * time.Hour}, MaxShrink: 50},
+		Scan:     defaultScan(),
 		Clock: Clock{
 			Policy:       ClockRefuse,
 			Servers:      []string{"ntp1.inrim.it", "ntp2.inrim.it", "time.inrim.it", "ptbtime1.ptb.de"},

@@ -30,6 +30,7 @@ func TestWriteParsesBack(t *testing.T) {
 	odd.Log.Engine = EngineTrillian
 	odd.Cluster = Cluster{Address: "[::1]:8090", TLS: "off", TLSCA: "keys/ca.pem", Database: "postgres:///trillian?host=/run/postgresql&passfile=/x",
 		Node: "nodo uno", Lease: Duration{Duration: time.Minute}, Patience: Duration{Duration: time.Second}}
+	odd.Scan.Clamd, odd.Scan.Rspamd, odd.Scan.OnFailure = "/run/clamav/clamd.ctl", "https://[::1]:11333/", ScanPass
 	for name, c := range map[string]Config{"quickstart": quick(), "odd": odd} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -148,6 +149,9 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		"bad server":          {head + "clock.servers = ['a b']\n", []string{"f.toml:5:1: clock.servers: \"a b\" is not a server; …"}},
 		"server port":         {head + "clock.servers = ['a:0']\n", []string{"f.toml:5:1: clock.servers: \"a:0\" is not a server; …"}},
 		"incoming":            {head + "[incoming]\nsha1 = 'md5'\n", []string{`f.toml:6:1: incoming.sha1: "md5" is out of range; … "accept" or "refuse"`}},
+		"scanner":             {head + "[scan]\nclamd = 'clamd'\n", []string{"f.toml:6:1: scan.clamd: not an address; … 127.0.0.1:3310"}},
+		"scanner down":        {head + "scan.on_failure = 'ignore'\n", []string{`f.toml:5:1: scan.on_failure: "ignore" is out of range; … "defer" or "pass"`}},
+		"rspamd":              {head + "scan.rspamd = '127.0.0.1:11333'\n", []string{"f.toml:5:1: scan.rspamd: not the URL of a server; … http://127.0.0.1:11333"}},
 		"imaps":               {head + "[listen]\nimaps = ''\n", []string{`f.toml:6:1: listen.imaps: this release does not serve IMAP; … "off"`}},
 		"pop3s":               {head + "[listen]\npop3s = '127.0.0.1:995'\n", []string{`f.toml:6:1: listen.pop3s: this release does not serve POP3; … "off"`}},
 		"host":                {head + "[listen]\nhost = 'localhost'\n", []string{"f.toml:6:1: listen.host: not an IP address; …"}},

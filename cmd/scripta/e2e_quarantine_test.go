@@ -1,0 +1,100 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"scripta/internal/config"
+	"scripta/mta/scan/clamdtest"
+)
+
+// An infected submission reaches nobody; its author is told, and the operator
+// finds it in quarantine, while the daemon runs, when it is stopped, and in a
+// backup that was brought back. Without the engine nothing is taken.
+func TestInfectedMessageIsKept(t *testing.T) {
+	t.Parallel()
+	engine := clamdtest.Start(t)
+	p := newProvider(t, []string{"anna", "bruno"}, func(c *config.Config) { c.Scan.Clamd = engine.Address })
+	keys := filepath.Join(t.TempDir(), "keys")
+	p.start(t)
+	p.command(t, "keys", "backup", "--to", keys)
+	c := must[*client](t)(p.login("anna"))
+	defer c.Close()
+	message := "Message-ID: <infetto@client.example>\r\nFrom: " + address("anna") + "\r\nTo: " + address("bruno") + "\r\nSubject: allegato\r\n\r\n" + clamdtest.EICAR() + "\r\n"
+	send := func() error { return c.submit(address("anna"), []string{address("bruno")}, message) }
+	if err := send(); err != nil {
+		t.Fatal(err)
+	}
+	p.idle(t, time.Minute)
+
+	inbox := func(local string) (all []string) {
+		files, err := filepath.Glob(filepath.Join(p.dir.Mail(), testDomain, local, "new", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			all = append(all, string(mustRead(t, f)))
+		}
+		return all
+	}
+	if got := inbox("bruno"); len(got) != 0 {
+		t.Errorf("the recipient got %q", got)
+	}
+	if got := inbox("anna"); len(got) != 1 || !strings.Contains(got[0], "AVVISO DI NON ACCETTAZIONE PER VIRUS: allegato") ||
+		!strings.Contains(got[0], "X-VerificaSicurezza: errore") || strings.Contains(got[0], "STANDARD-ANTIVIRUS") {
+		t.Errorf("the author got %q", got)
+	}
+
+	engine.Down()
+	if err := send(); !strings.HasPrefix(refusal(err), "451 ") {
+		t.Errorf("without the engine the message got %v", err)
+	}
+	if code, out := p.scripta(t, "status"); code != 1 || !strings.Contains(out, "FAILED virus scan") {
+		t.Errorf("without the engine, status says\n%s", out)
+	}
+	engine.Up()
+	if err := send(); err != nil {
+		t.Errorf("with the engine back the message got %v", err)
+	}
+	p.idle(t, time.Minute)
+
+	check := func(p *provider, copies int) {
+		t.Helper()
+		listed := p.command(t, "quarantine", "list")
+		if strings.Count(listed, "\n") != copies || strings.Count(listed, clamdtest.Virus) != copies || strings.Contains(listed, "@") {
+			t.Errorf("quarantine list:\n%s", listed)
+			return
+		}
+		out := filepath.Join(t.TempDir(), "infected.eml")
+		p.command(t, "quarantine", "export", "--transaction", strings.Fields(listed)[0], "--reason", "prova", "--out", out)
+		if b, err := os.ReadFile(out); err != nil || string(b) != message {
+			t.Errorf("exported %q, %v", b, err)
+		}
+	}
+	check(p, 2)
+	if code, out := p.scripta(t, "quarantine", "export", "--transaction", strings.Repeat("0", 32), "--reason", "prova", "--out", filepath.Join(t.TempDir(), "x")); code != 1 ||
+		!strings.Contains(out, "is in quarantine; scripta quarantine list") {
+		t.Errorf("what is not there: exit %d\n%s", code, out)
+	}
+	made := strings.TrimSuffix(strings.TrimSpace(p.command(t, "backup", "--to", filepath.Join(t.TempDir(), "backups"))), ": a whole backup, checked")
+	p.stop(t)
+	check(p, 2)
+	e := p.extract(t, "--message-id", "infetto@client.example")
+	kinds := map[string]int{}
+	for _, r := range e.records {
+		kinds[r.text("kind")]++
+	}
+	if kinds["virus-found"] != 2 || kinds["quarantined"] != 2 || kinds["non-acceptance-issued"] != 2 || kinds["record-disclosed"] != 2 || kinds["enveloped"] != 0 {
+		t.Errorf("the register tells of %v", kinds)
+	}
+	p.verifyLog(t)
+	if out := p.command(t, "log", "verify"); !strings.Contains(out, "2 in quarantine") {
+		t.Errorf("log verify: %s", out)
+	}
+
+	r, _ := p.bringBack(t, made, keys, "--nothing-newer")
+	check(r, 2)
+}
