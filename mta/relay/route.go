@@ -116,7 +116,7 @@ func (t *Transport) route(ctx context.Context, domain string, certified bool) *r
 		return &routed{problem: &Answer{State: Deferred, Enhanced: "4.4.4", Text: "the MX records of " + domain + " name no server"}}
 	}
 	if len(mxs) == 0 {
-		if _, err := t.resolver().LookupIPAddr(ctx, domain); err != nil {
+		if _, err := t.lookupIP(ctx, domain); err != nil {
 			return &routed{problem: noAddress(domain, certified, err)}
 		}
 		r.servers = []server{{host: domain, port: t.port(), mx: true}}
@@ -158,6 +158,15 @@ func (t *Transport) lookupMX(ctx context.Context, domain string) (mxs []*net.MX,
 	}
 	mxs, err = t.resolver().LookupMX(ctx, domain)
 	return mxs, false, err
+}
+
+// lookupIP returns the addresses of a host, in the resolver's order; none is an error.
+func (t *Transport) lookupIP(ctx context.Context, host string) ([]net.IPAddr, error) {
+	found, err := t.resolver().LookupIPAddr(ctx, host)
+	if err == nil && len(found) == 0 {
+		err = &net.DNSError{Err: "no address", Name: host, IsNotFound: true}
+	}
+	return found, err
 }
 
 func notFound(err error) bool {

@@ -227,15 +227,12 @@ func (a *attempt) addresses(ctx context.Context, host string) (list []string, se
 	if a.DANE != nil && !a.letter.Certified {
 		secure = a.DANE.secureHost(ctx, host)
 	}
-	found, err := a.resolver().LookupIPAddr(ctx, host)
+	found, err := a.lookupIP(ctx, host)
 	if err != nil {
 		return nil, false, err
 	}
 	for _, x := range found {
 		list = append(list, x.String())
-	}
-	if len(list) == 0 {
-		return nil, false, &net.DNSError{Err: "no address", Name: host, IsNotFound: true}
 	}
 	return list, secure, nil
 }
