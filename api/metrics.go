@@ -13,6 +13,7 @@ import (
 	"scripta/merkle/witness"
 	"scripta/mta"
 	"scripta/mta/mailbox"
+	"scripta/mta/providers"
 	"scripta/mta/rates"
 	"scripta/register"
 )
@@ -38,6 +39,7 @@ type Sources struct {
 	Witnesses  func() []witness.PeerState                   // of the log, always in one order
 	Cosigned   func() *checkpoint.Signed                    // the latest one that a quorum of them cosigned
 	Scrub      func() (findings int, ended time.Time)       // what is not as it was written; when everything was last read
+	Providers  func() providers.Status                      // of the index of providers
 }
 
 // Metrics is a Prometheus registry with everything that an operator watches.
@@ -227,6 +229,18 @@ func (m *Metrics) ofRest(s Sources) {
 		m.gauge("scrub_age_seconds", "Time since everything was last read by the scrub; -1 if it never was.", func() float64 {
 			if _, ended := s.Scrub(); !ended.IsZero() {
 				return time.Since(ended).Seconds()
+			}
+			return -1
+		})
+	}
+	if s.Providers != nil {
+		m.gauge("index_providers", "Records of the copy of the directory of providers.", func() float64 { return float64(s.Providers().Providers) })
+		m.gauge("index_domains", "Certified domains in it.", func() float64 { return float64(s.Providers().Domains) })
+		m.gauge("index_remarks", "Records and values of it that are wrong.", func() float64 { return float64(len(s.Providers().Faults)) })
+		m.counter("index_failures_total", "Refreshes of it that failed.", func() float64 { return float64(s.Providers().Failures) })
+		m.gauge("index_age_seconds", "Time since its source last said that it is the newest; -1 without a copy.", func() float64 {
+			if x := s.Providers(); x.Copy {
+				return time.Since(x.Checked).Seconds()
 			}
 			return -1
 		})

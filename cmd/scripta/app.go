@@ -59,7 +59,8 @@ type app struct {
 	register  *register.Register
 	signer    *cms.Signer
 	composer  *pec.Composer
-	index     *providers.Index
+	publisher *providers.Publisher // of our own record
+	mirror    *providers.Mirror    // the index of providers
 	roots     *x509.CertPool
 	accounts  *mailbox.Accounts
 	boxes     *mailbox.Store
@@ -117,7 +118,7 @@ func (a *app) open(ctx context.Context) error { return a.openSteps(ctx, a.everyt
 
 // everything is what a daemon opens, in order.
 func (a *app) everything() []func(context.Context) error {
-	return []func(context.Context) error{a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openMail, a.openWitnesses, a.openStamps, a.openArchive}
+	return []func(context.Context) error{a.checkPlainFiles, a.openKeys, a.openClock, a.openRegister, a.openIndex, a.openMail, a.openWitnesses, a.openStamps, a.openArchive}
 }
 
 // openSteps takes the folder's lock and takes all steps, or none.
@@ -214,8 +215,6 @@ func (a *app) openKeys(context.Context) (err error) {
 	a.roots = pool(roots)
 	a.composer = &pec.Composer{Signer: a.signer, Location: calendar.Rome(),
 		Provider: pec.Provider{Name: a.cfg.Provider, Domain: a.cfg.Domain, ServiceAddress: a.cfg.ServiceAddress()}}
-	a.index = providers.New(&providers.Provider{Name: a.cfg.Provider, Domains: []string{a.cfg.Domain}, ServiceAddress: a.cfg.ServiceAddress(),
-		Certificates: chain[:1]})
 	return nil
 }
 

@@ -40,6 +40,7 @@ type operations interface {
 	Audit(ctx context.Context, settled bool) (*audit.Report, error)
 	keyOperations
 	quarantineOperations
+	indexOperations
 	// Backup makes a backup of the data below a folder and returns its name.
 	Backup(ctx context.Context, folder string) (string, error)
 }

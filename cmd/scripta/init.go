@@ -294,6 +294,7 @@ func fillProvider(ctx context.Context, dir config.Dir, r initRequest, cfg config
 		{dir.Public(), 0o755},
 		{dir.Keys(), 0o700},
 		{dir.QuickstartKeys(), 0o700},
+		{dir.PECCertificates(), 0o700},
 		{dir.Mail(), 0o700},
 		{dir.Spool(), 0o700},
 		{dir.Log(), 0o700},
@@ -344,6 +345,9 @@ func writeKeys(dir config.Dir, cfg config.Config) error {
 		if err := writeFile(p.cert, keys.EncodeCertificates(p.pair.Certificate), p.mode); err != nil {
 			return err
 		}
+	}
+	if err := keepCertificate(dir, q.PEC.Certificate); err != nil {
+		return err
 	}
 	if err := writeFile(dir.LogKey(), []byte(q.LogSigner+"\n"), 0o600); err != nil {
 		return err

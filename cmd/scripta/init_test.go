@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,6 +45,7 @@ func TestInitLayout(t *testing.T) {
 		"keys/log.key": 0o600, "keys/master.key": 0o600,
 		"keys/months": fs.ModeDir | 0o700, "keys/months/service.secret": 0o600,
 		"keys/pec.key": 0o600, "keys/pec.pem": 0o600,
+		"keys/pec":                   fs.ModeDir | 0o700,
 		"keys/quickstart":            fs.ModeDir | 0o700,
 		"keys/quickstart/pec-ca.key": 0o600, "keys/quickstart/tls-ca.key": 0o600, "keys/quickstart/tsa-ca.key": 0o600,
 		"keys/tls.key": 0o600, "keys/tls.pem": 0o600, "keys/tsu.key": 0o600, "keys/tsu.pem": 0o600,
@@ -54,6 +57,11 @@ func TestInitLayout(t *testing.T) {
 		"scripta.toml": 0o600,
 		"spool":        fs.ModeDir | 0o700,
 	}
+	chain, err := keys.LoadCertificates(filepath.Join(dir, "keys", "pec.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want[fmt.Sprintf("keys/pec/%x.pem", sha256.Sum256(chain[0].Raw))] = 0o600
 	for _, user := range []string{"alice", "bob", "posta-certificata"} {
 		box := "mail/pec.example.test/" + user
 		for _, d := range []string{box, box + "/tmp", box + "/new", box + "/cur"} {
@@ -64,7 +72,7 @@ func TestInitLayout(t *testing.T) {
 		}
 	}
 	got := make(map[string]fs.FileMode)
-	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

@@ -261,6 +261,7 @@ func (d *daemon) keyHandlers(m *http.ServeMux) {
 			_ = json.NewEncoder(w).Encode(answer)
 		})
 	}
+	d.indexHandlers(handle)
 	handle("/keys/backup", func(r *http.Request) (any, error) {
 		var folder string
 		if err := json.NewDecoder(r.Body).Decode(&folder); err != nil {

@@ -24,6 +24,7 @@ func commands() []command {
 		{name: "witness", about: "cosign other providers' logs", sub: witnessCommands()},
 		{name: "backup", about: "make a backup of the data, also while running", run: runBackup},
 		{name: "restore", about: "bring a backup back into an empty folder", run: runRestore},
+		{name: "index", about: "the directory of all providers: show, refresh, accept, export ours", sub: indexCommands()},
 		{name: "keys", about: "copy the month secrets, dispose of a month, hold records", sub: keysCommands()},
 		{name: "quarantine", about: "list and export infected messages", sub: quarantineCommands()},
 		{name: "bench", about: "measure the log and the mail path on this machine", sub: benchCommands()},

@@ -18,7 +18,6 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/logins"
 	"scripta/mta"
-	"scripta/mta/providers"
 	"scripta/mta/scan"
 	"scripta/mta/smtpd"
 	"scripta/mta/spool"
@@ -121,6 +120,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	if d.scanner != nil {
 		background.Go(func() { d.scanner.Run(run) })
 	}
+	background.Go(func() { d.mirror.Run(run, d.cfg.Index.Refresh.Duration) })
 	d.pipeline.Start(workers)
 	stopped := make(chan error, 1)
 	listeners.serve(func(name string, err error) {
@@ -178,7 +178,7 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	if err := d.checkNewest(ctx, jobs); err != nil {
 		return errors.Join(err, sp.Close())
 	}
-	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: func() *providers.Index { return d.index }, Composer: d.composer,
+	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: d.mirror.Index, Composer: d.composer,
 		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Scanner: d.virusScanner(), PassUnscanned: d.cfg.Scan.OnFailure == config.ScanPass, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {

@@ -95,6 +95,7 @@ func (d *daemon) roles() []roleCheck {
 		}},
 		{"accounts", d.accountsRole},
 		{"virus scan", d.scanRole},
+		{"providers", d.indexRole},
 		{"disk", d.diskRole},
 		{"clock", d.clockRole},
 		{"time stamps", d.stampsRole},

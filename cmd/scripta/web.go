@@ -67,6 +67,7 @@ func (d *daemon) openWeb() error {
 		Witnesses: d.witnessStates,
 		Cosigned:  d.lastCosigned,
 		Scrub:     d.scrub.findings,
+		Providers: d.mirror.Status,
 	})
 	published, shown := d.merkle.Handler(), d.merkle.Checkpoint
 	if d.witnesses != nil {
@@ -77,7 +78,7 @@ func (d *daemon) openWeb() error {
 	if err != nil {
 		return err
 	}
-	d.web = &web{public: a.Handler(), metrics: metrics.Handler(), requests: requests}
+	d.web = &web{public: d.publishOwn(a.Handler()), metrics: metrics.Handler(), requests: requests}
 	return nil
 }
 

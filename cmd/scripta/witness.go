@@ -138,6 +138,9 @@ func (d *daemon) witnessRole() (string, error) {
 // hold refuses new messages when the configuration says that they must not be
 // accepted without witnesses.
 func (d *daemon) hold() error {
+	if err := d.mirror.Missing(); err != nil {
+		return fmt.Errorf("messages are refused, because nobody knows which domains are certified: %w", err)
+	}
 	if d.witnesses == nil || d.cfg.Witness.BelowQuorum != config.BelowQuorumRefuse {
 		return nil
 	}

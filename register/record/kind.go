@@ -71,6 +71,7 @@ const (
 	Void    // fills an index that was never acknowledged
 	DisposalDone
 	RollbackAccepted // a log was frozen and this one begun in its place; commits what was lost
+	IndexChanged     // the directory of providers that is used became another one
 )
 
 var kindNames = map[Kind]string{
@@ -90,7 +91,7 @@ var kindNames = map[Kind]string{
 
 	Started: "started", Stopped: "stopped", Heartbeat: "heartbeat", ClockMeasured: "clock-measured",
 	CheckpointStamped: "checkpoint-stamped", DayClosed: "day-closed", KeyRotated: "key-rotated",
-	Adopted: "adopted", Void: "void", DisposalDone: "disposal-done", RollbackAccepted: "rollback-accepted",
+	Adopted: "adopted", Void: "void", DisposalDone: "disposal-done", RollbackAccepted: "rollback-accepted", IndexChanged: "index-changed",
 }
 
 // Class is fixed by the kind's high bit, for unknown kinds too.
