@@ -51,3 +51,26 @@ func TestVersion(t *testing.T) {
 		}
 	}
 }
+
+func FuzzSpam(f *testing.F) {
+	for _, s := range []string{`{"score":15.0,"required_score":15.0,"action":"reject","symbols":{"GTUBE":{"name":"GTUBE"}}}`, `{"score":null}`, `{`, `[]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := parseSpam(b)
+		if (s == nil) == (err == nil) {
+			t.Fatalf("%q: %+v, %v", b, s, err)
+		}
+		if s == nil {
+			return
+		}
+		if len(s.Symbols) > maxSymbols || len(s.Action) > maxSymbol {
+			t.Errorf("%q: too long: %+v", b, s)
+		}
+		for _, w := range append(s.Symbols, s.Action) {
+			if strings.ContainsAny(w, "\r\n\x00,;") {
+				t.Errorf("%q gives %q", b, w)
+			}
+		}
+	})
+}
