@@ -25,7 +25,7 @@ const benchLogUsage = `usage: scripta bench log [--dir DIR] [--seconds N] [--wri
        scripta bench log --fill RECORDS [--dir DIR] [--cpuprofile FILE]
 ` + benchText
 
-const benchMailUsage = `usage: scripta bench mail [--dir DIR] [--messages N] [--connections N] [--size BYTES] [--mailboxes N] [--rounds N] [--cpuprofile FILE]
+const benchMailUsage = `usage: scripta bench mail [--dir DIR] [--messages N] [--connections N] [--size BYTES] [--mailboxes N] [--rounds N] [--postfix PROGRAM] [--cpuprofile FILE]
 ` + benchText
 
 func benchCommands() []command {
@@ -90,13 +90,14 @@ func runBenchMail(args []string, stdout, stderr io.Writer) int {
 	connections := f.Int("connections", 20, "`N` SMTPS connections, kept open, one sender each")
 	size := f.Int("size", 10240, "`BYTES` of a message")
 	mailboxes := f.Int("mailboxes", 500, "`N` mailboxes of the provider")
+	postfix := f.String("postfix", "/usr/sbin/postfix", "`PROGRAM` of Postfix, measured in the same run if it is there and this is root: an instance of its own that accepts to discard; empty = not")
 	return f.measure(args, func(ctx context.Context) error {
 		binary, err := os.Executable()
 		if err != nil {
 			return err
 		}
 		return bench.Mail(ctx, bench.MailOptions{Dir: *f.dir, Binary: binary, Messages: *messages, Connections: *connections, Size: *size,
-			Mailboxes: *mailboxes, Rounds: *f.rounds, Profile: *f.profile}, stdout)
+			Mailboxes: *mailboxes, Rounds: *f.rounds, Profile: *f.profile, Postfix: *postfix}, stdout)
 	})
 }
 

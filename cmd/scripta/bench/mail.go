@@ -32,6 +32,7 @@ type MailOptions struct {
 	Mailboxes   int
 	Rounds      int
 	Profile     string // of the provider, for the last round; "": none
+	Postfix     string // the program of Postfix, to be measured if it can be; "": not
 }
 
 // mailRound is what one round measured.
@@ -45,6 +46,7 @@ type mailRound struct {
 	delivery     latencies     // from 250 to the delivery receipt there
 	cpu          usage
 	memory       memory
+	postfix      *postfixRound // nil: not measured
 }
 
 // ceiling is how many messages a second this machine can sign for.
@@ -67,7 +69,10 @@ func Mail(ctx context.Context, o MailOptions, out io.Writer) (err error) {
 	if err := describe(out, dir); err != nil {
 		return err
 	}
-	var rounds []*mailRound
+	var (
+		rounds []*mailRound
+		absent error // why Postfix is not measured
+	)
 	for i := range o.Rounds {
 		profile := ""
 		if i == o.Rounds-1 {
@@ -77,9 +82,24 @@ func Mail(ctx context.Context, o MailOptions, out io.Writer) (err error) {
 		if err != nil {
 			return err
 		}
+		if o.Postfix != "" && absent == nil {
+			if r.postfix, err = withPostfix(ctx, filepath.Join(dir, strconv.Itoa(i), "postfix"), o); errors.Is(err, errNoPostfix) {
+				absent, err = err, nil
+			}
+			if err != nil {
+				return err
+			}
+		}
 		rounds = append(rounds, r)
 	}
-	return printMail(out, o, rounds)
+	if err := printMail(out, o, rounds); err != nil {
+		return err
+	}
+	if absent != nil {
+		_, err = fmt.Fprintf(out, "Postfix, accepting to discard: %v.\n", absent)
+		return err
+	}
+	return printPostfix(out, o, rounds)
 }
 
 // limitTime is how long each limit of the machine is measured, before the mail
@@ -115,6 +135,14 @@ func measureMail(ctx context.Context, dir, profile string, o MailOptions) (*mail
 	}
 	r.sign1, r.sign2 = r.sign1/2, r.sign2/2
 	return r, nil
+}
+
+// withPostfix measures Postfix in a new folder.
+func withPostfix(ctx context.Context, dir string, o MailOptions) (*postfixRound, error) {
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return nil, err
+	}
+	return measurePostfix(ctx, dir, o)
 }
 
 // signing adds the machine's signing rates to what is there.
@@ -308,7 +336,8 @@ func printMail(out io.Writer, o MailOptions, rounds []*mailRound) error {
 	t.add("CPU of the load, ms/message", number("%.2f", func(r *mailRound) float64 {
 		return (r.cpu.ours - r.cpu.user - r.cpu.sys).Seconds() * 1000 / messages
 	}), "")
-	t.add("cores busy with other programs", number("%.2f", func(r *mailRound) float64 { return r.cpu.others(r.took) }), "")
+	t.add("cores busy with other programs and the kernel's threads / idle", number("%.2f", func(r *mailRound) float64 { return r.cpu.others(r.took) })+" / "+
+		number("%.2f", func(r *mailRound) float64 { return r.cpu.idle.Seconds() / r.took.Seconds() }), "")
 	t.add("RSS of the provider, MiB: now (anonymous), peak", number("%.0f", func(r *mailRound) float64 { return float64(r.memory.resident >> 20) })+" ("+
 		number("%.0f", func(r *mailRound) float64 { return float64(r.memory.anonymous >> 20) })+"), "+
 		number("%.0f", func(r *mailRound) float64 { return float64(r.memory.peak >> 20) }), "")

@@ -21,6 +21,7 @@ type usage struct {
 	user, sys time.Duration // of the process measured
 	ours      time.Duration // of that process and of this one
 	machine   time.Duration // of everything
+	idle      time.Duration // of all cores, waiting for the disk included
 	at        time.Time
 }
 
@@ -38,13 +39,13 @@ func measure(pid int) (u usage, err error) {
 		}
 		u.ours += user + sys
 	}
-	u.machine, err = machineTime()
+	u.machine, u.idle, err = machineTime()
 	return u, err
 }
 
 // since tells what was spent from an earlier measure on.
 func (u usage) since(v usage) usage {
-	return usage{u.user - v.user, u.sys - v.sys, u.ours - v.ours, u.machine - v.machine, u.at}
+	return usage{u.user - v.user, u.sys - v.sys, u.ours - v.ours, u.machine - v.machine, u.idle - v.idle, u.at}
 }
 
 // others is how many cores other programs kept busy during took.
@@ -71,14 +72,14 @@ func ticks(s string) time.Duration {
 	return time.Duration(n) * tick
 }
 
-// machineTime is the time that all cores were not idle (proc_stat(5)): user,
-// nice, system, irq and softirq.
-func machineTime() (time.Duration, error) {
+// machineTime is the time that all cores were busy (proc_stat(5): user, nice,
+// system, irq and softirq) and that they were idle (idle and iowait).
+func machineTime() (busy, idle time.Duration, err error) {
 	f := strings.Fields(firstLine("/proc/stat"))
 	if len(f) < 8 || f[0] != "cpu" {
-		return 0, fmt.Errorf("/proc/stat is unreadable")
+		return 0, 0, fmt.Errorf("/proc/stat is unreadable")
 	}
-	return ticks(f[1]) + ticks(f[2]) + ticks(f[3]) + ticks(f[6]) + ticks(f[7]), nil
+	return ticks(f[1]) + ticks(f[2]) + ticks(f[3]) + ticks(f[6]) + ticks(f[7]), ticks(f[4]) + ticks(f[5]), nil
 }
 
 // memory is what a process holds, bytes.
