@@ -22,7 +22,8 @@ var ErrSelection = errors.New("relay: name one message, one destination or every
 // ErrUnknown says that what a selection names is not in the queue.
 var ErrUnknown = errors.New("relay: it is not in the queue")
 
-func (s Selection) check() error {
+// Check says what is wrong with a selection.
+func (s Selection) Check() error {
 	n := 0
 	for _, is := range []bool{s.ID != "", s.Destination != "", s.All} {
 		if is {
@@ -60,6 +61,29 @@ func (q *Queue) selected(s Selection, do func(*entry)) (n int) {
 	return n
 }
 
+// Action is what an operator does with letters.
+type Action string
+
+// Actions of [Queue.Do].
+const (
+	HoldLetters    Action = "hold"
+	ReleaseLetters Action = "release"
+	RetryLetters   Action = "retry"
+)
+
+// Do does what the action's name says: [Queue.Hold], [Queue.Release] or [Queue.Retry].
+func (q *Queue) Do(a Action, s Selection) (n int, err error) {
+	switch a {
+	case HoldLetters:
+		return q.Hold(s)
+	case ReleaseLetters:
+		return q.Release(s)
+	case RetryLetters:
+		return q.Retry(s)
+	}
+	return 0, fmt.Errorf("there is no action %.100q", string(a))
+}
+
 // Hold keeps what is named from being sent until it is released, also after a restart; a destination may be held before
 // there are letters for it. What is being sent goes on. The limit of 24 hours is not held: a held letter expires too.
 // It returns how many letters are concerned.
@@ -69,7 +93,7 @@ func (q *Queue) Hold(s Selection) (n int, err error) { return q.setHeld(s, true)
 func (q *Queue) Release(s Selection) (n int, err error) { return q.setHeld(s, false) }
 
 func (q *Queue) setHeld(s Selection, on bool) (n int, err error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return 0, err
 	}
 	q.mu.Lock()
@@ -125,7 +149,7 @@ func (q *Queue) hold(e *entry, on bool) {
 // Retry makes what is named due now, its destination too. What is held stays held. It returns how many letters are
 // concerned.
 func (q *Queue) Retry(s Selection) (n int, err error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return 0, err
 	}
 	q.mu.Lock()
@@ -229,7 +253,7 @@ type LetterState struct {
 
 // Letters tells of the letters that a selection names, the oldest first, at most max of them.
 func (q *Queue) Letters(s Selection, max int) (list []LetterState, err error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return nil, err
 	}
 	q.mu.Lock()
@@ -262,4 +286,33 @@ func (q *Queue) Letters(s Selection, max int) (list []LetterState, err error) {
 		list = append(list, st)
 	}
 	return list, nil
+}
+
+// Gauges are figures of a queue as it is now, for a monitor.
+type Gauges struct {
+	Letters     int       // that wait, are being sent or recorded
+	Held        int       // by themselves or with their destination
+	Unreachable int       // destinations whose last attempt reached no server
+	Oldest      time.Time // when the oldest letter was handed in; zero: there is none
+}
+
+// Gauges reads them. It takes some milliseconds when very many letters wait.
+func (q *Queue) Gauges() (g Gauges) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	g.Letters = len(q.entries)
+	for _, e := range q.entries {
+		if e.held || e.dest.held {
+			g.Held++
+		}
+		if g.Oldest.IsZero() || e.letter.Begun.Before(g.Oldest) {
+			g.Oldest = e.letter.Begun
+		}
+	}
+	for _, d := range q.dests {
+		if d.fails > 0 {
+			g.Unreachable++
+		}
+	}
+	return g
 }

@@ -24,6 +24,7 @@ type desk struct {
 	*Queue
 	cancel context.CancelFunc
 	ended  chan struct{}
+	drain  time.Duration
 
 	mu      sync.Mutex
 	send    func(ctx context.Context, l *Letter) *Result
@@ -66,7 +67,7 @@ func unreachable(l *Letter) *Result {
 }
 
 func newDesk(t *testing.T, o Options) *desk {
-	d := &desk{t: t, ended: make(chan struct{}), results: map[ID][]Answer{}, tries: map[ID][]int{}, at: map[ID][]time.Time{}, next: map[ID][]time.Time{}, busy: map[string]int{}, most: map[string]int{}}
+	d := &desk{t: t, drain: 10 * time.Second, ended: make(chan struct{}), results: map[ID][]Answer{}, tries: map[ID][]int{}, at: map[ID][]time.Time{}, next: map[ID][]time.Time{}, busy: map[string]int{}, most: map[string]int{}}
 	d.send = func(_ context.Context, l *Letter) *Result { return all(l, Taken) }
 	o.Send = func(ctx context.Context, l *Letter, _ Opener) *Result {
 		d.mu.Lock()
@@ -106,7 +107,7 @@ func newDesk(t *testing.T, o Options) *desk {
 func (d *desk) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
-	go func() { d.Run(ctx, 10*time.Second); close(d.ended) }()
+	go func() { d.Run(ctx, d.drain); close(d.ended) }()
 }
 
 func (d *desk) stop() { d.cancel(); <-d.ended }

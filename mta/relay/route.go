@@ -181,3 +181,13 @@ func dnsText(name string, err error) string {
 	}
 	return printable("DNS gave no answer about "+name+": "+err.Error(), maxReplyText)
 }
+
+// NewResolver asks the DNS server at address, IP:port; the system's if it is empty.
+func NewResolver(address string) Resolver {
+	if address == "" {
+		return net.DefaultResolver
+	}
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
+}
