@@ -210,7 +210,7 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	if !plainAddress(to) {
 		return s.refused(replyBadAddress)
 	}
-	if _, ours := s.point.pipeline.index().OfAddress(to); !ours {
+	if _, certified := s.point.pipeline.index().OfAddress(to); !certified && !s.point.pipeline.ordinary {
 		return s.refused(replyNoRelay)
 	}
 	key := pec.NormalizeAddress(to)

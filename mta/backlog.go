@@ -10,10 +10,13 @@ import (
 
 // Backlog is what the pipeline has before it.
 type Backlog struct {
-	Waiting int       // messages in the spool: accepted, or about to be, and not finished
+	Waiting int       // messages in the spool: accepted, or about to be, and not finished here
 	Oldest  time.Time // when the oldest of them was accepted; zero when there is none
 	Failing int       // those of them whose last run failed: they are run again
 	Worst   Failing   // the one of these that failed most often
+
+	Elsewhere int // messages beside these that wait for other providers' receipts
+	Letters   int // messages, of ours or receipts, that are to be sent to other servers
 }
 
 // Failing is a job that was put off.
@@ -34,6 +37,7 @@ type waiting struct {
 	since time.Time
 	tries int
 	err   error // of the last run, if that failed
+	rests bool  // it waits for other providers
 }
 
 func (b *backlog) add(id spool.ID, since time.Time) {
@@ -65,11 +69,31 @@ func (b *backlog) failed(id spool.ID, err error) (tries int, again bool) {
 	return w.tries, again
 }
 
+// rest notes that a job waits for other providers.
+func (b *backlog) rest(id spool.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w := b.jobs[id]; w != nil {
+		w.rests, w.tries, w.err = true, 0, nil
+	}
+}
+
+// has says whether a job is not finished.
+func (b *backlog) has(id spool.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.jobs[id] != nil
+}
+
 func (b *backlog) now() Backlog {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var n Backlog
 	for id, w := range b.jobs {
+		if w.rests && w.err == nil {
+			n.Elsewhere++
+			continue
+		}
 		if n.Oldest.IsZero() || w.since.Before(n.Oldest) {
 			n.Oldest = w.since
 		}

@@ -54,15 +54,18 @@ func (p *Pipeline) finish(ts ...*task) error {
 	if err := p.spool.Done(jobs...); err != nil {
 		return err
 	}
-	for _, j := range jobs {
-		p.backlog.remove(j.ID)
+	for _, t := range ts {
+		p.backlog.remove(t.job.ID)
+		if t.dispatch != nil {
+			p.dispatches.remove(t.dispatch)
+		}
 	}
 	if p.keep {
 		return nil
 	}
 	for _, t := range ts {
 		month, ok := t.work.content()
-		if !ok {
+		if !ok || p.passages.uses(t.job.ID) { // the last of these forgets it
 			continue
 		}
 		if err := p.register.Contents().Remove(t.job.ID, month); err != nil {

@@ -4,36 +4,48 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"scripta/mta/mailbox"
+	"scripta/mta/pec"
+	"scripta/mta/providers"
 	"scripta/register/receipts"
 )
 
-// placement is one message to be put into one mailbox.
+// placement is one message to be put into one mailbox: of ours, or elsewhere.
 type placement struct {
 	mailbox     string
 	message     *receipts.Issued
 	bypassQuota bool
 
-	prepared *mailbox.Prepared
-	failed   error // for this mailbox alone
+	// Of use when the mailbox is not ours. Receipts have none of them.
+	from     string // reverse path; "": our service address
+	ordinary bool   // its domain is not certified
+	envelope bool   // the message is a submission's envelope
+	place    int    // of the recipient in that submission
+
+	elsewhere bool // the mailbox is not ours: a relay job takes the message there
+	prepared  *mailbox.Prepared
+	failed    error // for this mailbox alone
 }
 
 // placed is the note that makes a stage of deliveries final: its time, and those
 // that failed for good, by their place.
 type placed struct {
-	Moment moment         `json:"moment"`
-	Failed map[int]string `json:"failed,omitempty"`
+	Moment    moment         `json:"moment"`
+	Failed    map[int]string `json:"failed,omitempty"`
+	Elsewhere []int          `json:"elsewhere,omitempty"` // handed to relay jobs, which are durable
 }
 
 // place puts messages into mailboxes so that each is there exactly once whatever
 // happens (design of durable delivery):
 //
-//  1. every message is written to tmp/N and fsynced;
+//  1. every message is written to tmp/N and fsynced; what is for elsewhere becomes
+//     durable as relay jobs, which wait;
 //  2. the note "publishing, time t" is made durable: from here the delivery
 //     has happened at t;
-//  3. each tmp/N is renamed to new/N.
+//  3. each tmp/N is renamed to new/N, and the relay jobs begin.
 //
 // A crash before 2 leaves files in tmp, which the rerun writes again; after 2
 // the absence of tmp/N proves that it was published, since only recovery cleans
@@ -53,7 +65,7 @@ type placed struct {
 // named is the time in the files' names, which must be the same on every run.
 func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placement, verdict func(i int) error) (moment, error) {
 	var note placed
-	if done, err := t.job.Noted(stage, &note); err != nil {
+	if done, err := t.noted(stage, &note); err != nil {
 		return moment{}, err
 	} else if done {
 		for i, x := range all {
@@ -61,12 +73,29 @@ func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placemen
 				x.failed = errors.New(text)
 				continue
 			}
+			if x.elsewhere = slices.Contains(note.Elsewhere, i); x.elsewhere {
+				continue
+			}
 			x.prepared = p.boxes.Resume(x.mailbox, fileName(x.message.ID), x.message.Size, named)
 		}
+		p.depart(t, stage)
 		return note.Moment, p.publish(t, all)
+	}
+	for i, x := range all {
+		if x.elsewhere = !p.ours(x.mailbox); x.elsewhere {
+			note.Elsewhere = append(note.Elsewhere, i)
+		}
+	}
+	if len(note.Elsewhere) > 0 {
+		if err := p.passagesFor(t, stage, all); err != nil {
+			return moment{}, err
+		}
 	}
 	written := make([]*mailbox.Prepared, 0, len(all)+len(t.moved))
 	for i, x := range all {
+		if x.elsewhere {
+			continue
+		}
 		if verdict != nil {
 			x.failed = verdict(i)
 		}
@@ -95,10 +124,27 @@ func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placemen
 	if note.Moment, err = p.now(); err != nil {
 		return moment{}, err
 	}
-	if err := p.spool.Note(t.job, stage, note); err != nil {
+	if err := p.note(t, stage, note); err != nil {
 		return moment{}, err
 	}
+	p.depart(t, stage)
 	return note.Moment, p.publish(t, all)
+}
+
+// ours says whether an address is of a domain of this provider.
+func (p *Pipeline) ours(address string) bool {
+	of, ok := p.index().OfAddress(address)
+	return ok && pec.SameAddress(of.ServiceAddress, p.composer.Provider.ServiceAddress)
+}
+
+// providerOf is where a message for elsewhere goes: the name of the provider of its
+// domain, or the domain of an ordinary recipient, or of one whose provider has left
+// the index.
+func providerOf(index *providers.Index, x *placement) string {
+	if of, ok := index.OfAddress(x.mailbox); ok && !x.ordinary {
+		return of.Name
+	}
+	return providers.Domain(x.mailbox)
 }
 
 func (p *Pipeline) prepare(t *task, x *placement, named time.Time) error {
@@ -118,7 +164,7 @@ func (p *Pipeline) prepare(t *task, x *placement, named time.Time) error {
 // publish moves what was prepared.
 func (p *Pipeline) publish(t *task, all []*placement) error {
 	for _, x := range all {
-		if x.failed != nil {
+		if x.failed != nil || x.elsewhere {
 			continue
 		}
 		switch err := p.boxes.Move(x.prepared); {

@@ -52,6 +52,9 @@ func (d *delivery) run(ctx context.Context, stage int) error {
 	return nil
 }
 
+// deliverStage is the note of the stage that begins with a recipient.
+func deliverStage(from int) string { return fmt.Sprintf("deliver/%d", from) }
+
 // group delivers to the recipients from one to before another.
 func (d *delivery) group(ctx context.Context, from, to int) error {
 	p := d.p
@@ -66,7 +69,7 @@ func (d *delivery) group(ctx context.Context, from, to int) error {
 	for _, r := range d.recipients[from:to] {
 		all = append(all, &placement{mailbox: r, message: d.env.message})
 	}
-	at, err := p.place(d.t, fmt.Sprintf("deliver/%d", from), d.begun, all, func(i int) error {
+	at, err := p.place(d.t, deliverStage(from), d.begun, all, func(i int) error {
 		if i < len(notices) {
 			return nil
 		}
@@ -181,8 +184,12 @@ func (p *Pipeline) admits(address string, size int64) error {
 
 // notification records that a receipt or notice was put into its mailbox, or
 // could not be: the latter is an alarm and never causes another receipt. r is
-// begun with the facts of what the message is about.
+// begun with the facts of what the message is about. What went elsewhere gets its
+// records from its relay job.
 func (b *batch) notification(r *record.Record, n notice, at moment) {
+	if n.elsewhere {
+		return
+	}
 	r.Kind, r.Time, r.Detail = record.NotificationDelivered, at.Time, at.detail()
 	r.About, r.Generated = []string{n.mailbox}, []string{trimID(n.message.MessageID)}
 	r.Digest, r.Content, r.Size = n.message.Digest[:], n.message.Content[:], uint64(n.message.Size)

@@ -24,6 +24,7 @@ import (
 	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/providers"
+	"scripta/mta/relay"
 	"scripta/mta/spool"
 	"scripta/register"
 	"scripta/register/calendar"
@@ -48,6 +49,8 @@ type world struct {
 
 	scanner       VirusScanner // nil: none
 	passUnscanned bool
+	clock         *testClock
+	relay         *testRelay // of the last process
 }
 
 func newWorld(t *testing.T) *world {
@@ -57,7 +60,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	w := &world{t: t, dir: dir, fault: filepath.Join(dir, "data"), data: filepath.Join(dir, "data", "root"), logKey: logKey}
+	w := &world{t: t, clock: &testClock{at: time.Now().Truncate(time.Second)}, dir: dir, fault: filepath.Join(dir, "data"), data: filepath.Join(dir, "data", "root"), logKey: logKey}
 	ca, key := cmstest.New(t), cmstest.ECDSA(t)
 	cert := ca.Issue(t, key.Public(), func(c *x509.Certificate) {
 		c.EmailAddresses = []string{"posta-certificata@" + domain}
@@ -107,6 +110,29 @@ func (c *testClock) Now() (clock.Reading, error) {
 	return clock.Reading{Time: c.at, State: clock.Synced}, nil
 }
 
+// advance moves the clock.
+func (c *testClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// testRelay keeps letters, which a test answers.
+type testRelay struct {
+	mu      sync.Mutex
+	letters map[relay.ID]*relay.Letter
+}
+
+func (q *testRelay) Add(letters ...*relay.Letter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range letters {
+		if q.letters[l.ID] == nil {
+			q.letters[l.ID] = l
+		}
+	}
+}
+
 // process is one life of the provider.
 type process struct {
 	*Pipeline
@@ -142,12 +168,14 @@ func (w *world) begin(fsys durable.FS) (p *process, err error) {
 		return nil, errors.Join(err, closeAll())
 	}
 	p.spool = sp
+	w.relay = &testRelay{letters: map[relay.ID]*relay.Letter{}}
 	index := providers.New(&providers.Provider{Name: "Esempio", Domains: []string{domain}, ServiceAddress: "posta-certificata@" + domain,
-		Certificates: []*x509.Certificate{w.signer.Certificate()}})
+		Certificates: []*x509.Certificate{w.signer.Certificate()}},
+		&providers.Provider{Name: "Altro", Domains: []string{"altro.example", "terzo.example"}, ServiceAddress: "posta-certificata@altro.example"})
 	p.Pipeline, err = Open(context.Background(), Options{Register: reg, Spool: sp, Jobs: jobs, Boxes: w.openBoxes(fsys),
 		Index:    func() *providers.Index { return index },
 		Composer: &pec.Composer{Provider: pec.Provider{Name: "Esempio", Domain: domain, ServiceAddress: "posta-certificata@" + domain}, Signer: w.signer, Location: calendar.Rome()},
-		Roots:    w.roots, Clock: &testClock{at: time.Now().Truncate(time.Second)}, KeepOriginals: true,
+		Roots:    w.roots, Clock: w.clock, KeepOriginals: true, Relay: w.relay,
 		Scanner: w.scanner, PassUnscanned: w.passUnscanned,
 		Limits: Limits{Recipients: 5, BytesTimesRecipients: 1 << 20}, FreeBytes: func() (int64, error) { return 1 << 40, nil }, Logger: quiet})
 	if err != nil {
@@ -164,10 +192,14 @@ func (p *process) end() error {
 
 // drain runs every waiting job in this goroutine and returns the first error.
 func (p *process) drain() error {
+	p.goOn()
 	for {
 		select {
 		case t := <-p.tasks:
-			if err := p.run(context.Background(), t, slog.New(slog.DiscardHandler)); err != nil {
+			err := p.run(context.Background(), t, slog.New(slog.DiscardHandler))
+			if errors.Is(err, errWaiting) {
+				p.rest(t)
+			} else if err != nil {
 				return err
 			}
 		default:

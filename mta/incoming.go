@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"slices"
 	"sync"
 
 	"scripta/internal/cms"
@@ -87,16 +87,17 @@ const (
 // stages' notes count by it.
 func stageOf(weight int) int { return min(stageSize, max(1, stageBytes/weight)) }
 
-// receive takes an envelope in charge and delivers it (RFC 6109 §3.2.1, §3.3).
-// b holds what the Access Point issued. It is stored and recorded together with
-// what is issued here, in this order, because nobody sees the one or the other
-// before: between two providers the envelope would go out first.
-func (p *Pipeline) receive(ctx context.Context, t *task, s *submission, b *batch, acceptance, issuedEnvelope *receipts.Issued, log *slog.Logger) error {
+// receive takes an envelope of ours in charge for recipients of ours and delivers it
+// (RFC 6109 §3.2.1, §3.3). b holds what the Access Point issued. It is stored and
+// recorded together with what is issued here, in this order, because nobody sees the
+// one or the other before: between two providers the envelope would go out first.
+// out goes out with the first stage; the acceptance is its first.
+func (p *Pipeline) receive(ctx context.Context, t *task, s *submission, b *batch, issuedEnvelope *receipts.Issued, out []notice) error {
 	var at moment // the Incoming Point's one time reading
 	noted := make(chan error, 1)
 	var noting sync.WaitGroup
 	defer noting.Wait() // also when the check panics: the next run must see the note or its absence
-	if done, err := t.job.Noted("received", &at); err != nil {
+	if done, err := t.noted("received", &at); err != nil {
 		return err
 	} else if done {
 		noted <- nil
@@ -106,7 +107,7 @@ func (p *Pipeline) receive(ctx context.Context, t *task, s *submission, b *batch
 		}
 		// Durable before anything that tells of it is, while the envelope is
 		// being checked.
-		noting.Go(func() { noted <- p.spool.Note(t.job, "received", at) })
+		noting.Go(func() { noted <- p.note(t, "received", at) })
 	}
 	env, err := p.checkEnvelope(t, issuedEnvelope, at)
 	if err != nil {
@@ -117,9 +118,14 @@ func (p *Pipeline) receive(ctx context.Context, t *task, s *submission, b *batch
 	}
 	tx := pec.Transaction{ID: s.Incoming, Time: at.Time}
 
-	var taken []string // every recipient of ours, existing or not
-	for _, r := range env.facts.Recipients {
-		taken = append(taken, r.Address)
+	var (
+		taken  []string // every recipient of ours, existing or not
+		places []uint32
+	)
+	for i, r := range s.Recipients {
+		if !slices.Contains(s.Remote, i) {
+			taken, places = append(taken, r.Address), append(places, uint32(i))
+		}
 	}
 	received := env.record(p, record.Received, at)
 	received.About, received.Digest, received.Content, received.Size = taken, issuedEnvelope.Digest[:], issuedEnvelope.Content[:], uint64(issuedEnvelope.Size)
@@ -135,18 +141,17 @@ func (p *Pipeline) receive(ctx context.Context, t *task, s *submission, b *batch
 	if err := b.commit(ctx); err != nil {
 		return err
 	}
-
+	s.isAccepted(t)
 	weight, err := s.weight(p)
 	if err != nil {
 		return err
 	}
-	about := func() *record.Record { return s.record(p, record.NotificationDelivered, env.facts.EnvelopeID) }
-	// The first stage also carries the acceptance and the take-charge, so that
-	// they share its syncs.
+	// The first stage also carries what goes out and the take-charge, so that they
+	// share its syncs.
+	out = slices.Insert(out, 1, notice{&placement{mailbox: p.composer.Provider.ServiceAddress, message: takeCharge.Issued, bypassQuota: true}, record.MakeID(s.Incoming, stepTakeChargeNotified, 0)})
 	env.to, env.cc = s.Facts.To, s.Facts.Cc
-	d := &delivery{p: p, t: t, env: env, tx: s.Incoming, begun: s.Moment.Time, recipients: taken, about: about, notices: []notice{
-		{&placement{mailbox: s.Sender, message: acceptance, bypassQuota: true}, record.MakeID(t.job.ID, stepNotified, 0)},
-		{&placement{mailbox: p.composer.Provider.ServiceAddress, message: takeCharge.Issued, bypassQuota: true}, record.MakeID(s.Incoming, stepTakeChargeNotified, 0)},
+	d := &delivery{p: p, t: t, env: env, tx: s.Incoming, begun: s.Moment.Time, recipients: taken, places: places, notices: out, about: func() *record.Record {
+		return s.record(p, record.NotificationDelivered, env.facts.EnvelopeID)
 	}}
 	return d.run(ctx, stageOf(weight))
 }

@@ -25,6 +25,10 @@ type Metrics struct {
 
 	Scanned    atomic.Uint64 // messages that the virus scanner gave a verdict on
 	NotScanned atomic.Uint64 // messages that it gave none on
+
+	DelayNotices   atomic.Uint64 // recipients of whom nothing was heard for 12 hours
+	TimeoutNotices atomic.Uint64 // recipients without an outcome after 24 hours
+	Returned       atomic.Uint64 // ordinary recipients whom a message did not reach
 }
 
 func (m *Metrics) finished(d time.Duration) {

@@ -57,6 +57,8 @@ type Options struct {
 	// that it could not scan, which are put off otherwise.
 	Scanner       VirusScanner
 	PassUnscanned bool
+	Relay         Relay // takes what is for elsewhere; nil: it waits
+	Ordinary      bool  // messages for ordinary recipients are taken
 	Workers       int
 	Logger        *slog.Logger
 }
@@ -85,6 +87,12 @@ type Pipeline struct {
 
 	scanner       VirusScanner
 	passUnscanned bool
+
+	relay      Relay
+	ordinary   bool
+	dispatches dispatches
+	passages   passages
+	restarted  []*passage // found at the start, to go on with it
 
 	places   chan struct{} // taken by the messages that enter, until a worker has them
 	tasks    chan *task
@@ -117,22 +125,27 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 		o.SuspendSending = func(context.Context, string, string) (bool, error) { return false, nil }
 	}
 	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
-		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, suspend: o.SuspendSending, scanner: o.Scanner, passUnscanned: o.PassUnscanned, log: o.Logger,
+		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, suspend: o.SuspendSending, scanner: o.Scanner, passUnscanned: o.PassUnscanned, relay: o.Relay, ordinary: o.Ordinary, log: o.Logger,
 		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	live := map[[16]byte]bool{}
+	tasks := map[spool.ID]*task{}
 	for _, j := range o.Jobs {
 		t, err := p.resume(ctx, j)
 		if err != nil {
 			return nil, err
 		}
 		if t != nil {
+			tasks[j.ID] = t
 			for _, id := range t.work.transactions(j.ID) {
 				live[id] = true
 			}
 			p.backlog.add(j.ID, t.work.begun().Time)
 			p.tasks <- t
 		}
+	}
+	if err := p.regain(tasks); err != nil {
+		return nil, err
 	}
 	err := o.Boxes.CleanTmp(func(_, name string) bool {
 		tx, ok := transactionOf(name)
@@ -151,6 +164,14 @@ func (p *Pipeline) resume(ctx context.Context, j *spool.Job) (*task, error) {
 	if err != nil {
 		return nil, err
 	}
+	if kind == kindRelay {
+		x, err := decodePassage(j)
+		if err == nil {
+			p.passages.add(x)
+			p.restarted = append(p.restarted, x)
+		}
+		return nil, err
+	}
 	w, err := decodeWork(j, kind)
 	if err != nil {
 		return nil, err
@@ -162,7 +183,7 @@ func (p *Pipeline) resume(ctx context.Context, j *spool.Job) (*task, error) {
 	}
 	if ok {
 		p.log.Info("job resumed after a restart", "tx", t.id())
-		return t, nil
+		return t, p.prepareTask(t)
 	}
 	p.log.Info("a message that was never acknowledged is dropped", "tx", t.id())
 	if month, ok := w.content(); ok {
@@ -173,9 +194,64 @@ func (p *Pipeline) resume(ctx context.Context, j *spool.Job) (*task, error) {
 	return nil, p.spool.Done(j)
 }
 
+// prepareTask has a task followed that waits for other providers.
+func (p *Pipeline) prepareTask(t *task) error {
+	s, ok := t.work.(*submission)
+	if !ok || len(s.Reasons) > 0 || s.infected() {
+		return nil
+	}
+	if len(s.Remote) == 0 {
+		var known turn
+		if late, err := t.noted(turnNote(0), &known); err != nil || !late {
+			return err
+		}
+	}
+	d, err := p.newDispatch(t, s)
+	if err != nil {
+		return err
+	}
+	t.dispatch = d
+	p.dispatches.add(d)
+	return nil
+}
+
+// regain decides about the relay jobs that a crash left: those whose parent has not
+// noted that it handed them over wait for it to do so, again or for the first time.
+func (p *Pipeline) regain(tasks map[spool.ID]*task) error {
+	all := p.restarted
+	p.restarted = nil
+	for _, x := range all {
+		t := tasks[x.Parent]
+		if t != nil && t.dispatch != nil && len(x.Places) > 0 {
+			t.dispatch.letters++
+		}
+		if t != nil {
+			var note placed
+			if handed, err := t.noted(x.Stage, &note); err != nil {
+				return err
+			} else if !handed {
+				p.passages.wait(x)
+				continue
+			}
+		}
+		p.restarted = append(p.restarted, x)
+	}
+	return nil
+}
+
+// goOn goes on with the relay jobs that a restart found.
+func (p *Pipeline) goOn() {
+	for _, x := range p.restarted {
+		p.admit(x)
+	}
+	p.restarted = nil
+}
+
 // Start runs the workers.
 func (p *Pipeline) Start(workers int) {
 	p.finisher.Go(p.forget)
+	p.workers.Go(p.watch)
+	p.goOn()
 	for range workers {
 		p.workers.Go(p.work)
 	}
@@ -206,13 +282,15 @@ func (p *Pipeline) work() {
 func (p *Pipeline) runTask(t *task) {
 	log := p.log.With("tx", t.id())
 	start := time.Now()
-	err := p.carrySafely(t, log)
-	if err == nil {
+	switch err := p.carrySafely(t, log); {
+	case err == nil:
 		p.metrics.finished(time.Since(start))
 		p.ended <- t
-		return
+	case errors.Is(err, errWaiting):
+		p.rest(t)
+	default:
+		p.putOff(t, err, log)
 	}
-	p.putOff(t, err, log)
 }
 
 // carrySafely turns a panic into an error: what one message brings about must not
@@ -311,6 +389,7 @@ func (p *Pipeline) Metrics() *Metrics { return &p.metrics }
 // Backlog tells of the messages that are accepted and not finished.
 func (p *Pipeline) Backlog() Backlog {
 	b := p.backlog.now()
-	b.Waiting = p.spool.Waiting()
+	b.Letters = p.passages.len()
+	b.Waiting = p.spool.Waiting() - b.Elsewhere - b.Letters
 	return b
 }

@@ -35,7 +35,7 @@ var (
 	replyTooManyLogins    = reply(421, 4, 7, 0, "Troppe connessioni di questa casella / Too many connections of this account")
 	replyNotOwner         = reply(553, 5, 7, 1, "Il mittente non e' la casella autenticata / Sender address is not that of the authenticated user")
 	replyBadAddress       = reply(553, 5, 1, 3, "Indirizzo scritto in una forma non ammessa / Address syntax not accepted")
-	replyNoRelay          = reply(550, 5, 7, 1, "Sono serviti solo i destinatari di questo gestore / Only recipients of this provider are served")
+	replyNoRelay          = reply(550, 5, 7, 1, "Sono serviti solo i destinatari di posta certificata / Only recipients of certified mail are served")
 	replyBareControl      = reply(550, 5, 6, 11, "CR o LF isolati, o NUL, nel messaggio / Bare CR, bare LF or NUL in the message")
 	replyBareBefore       = reply(421, 4, 5, 0, "Riconnettersi: il messaggio precedente aveva CR o LF isolati / Connect again: the message before had bare CR or LF")
 	replyHeaderTooBig     = reply(552, 5, 3, 4, "Intestazione del messaggio troppo grande / Message header too large")

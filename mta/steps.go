@@ -15,6 +15,20 @@ const (
 	stepEnvelope      uint16 = 4
 	stepNotified      uint16 = 5 // acceptance or non-acceptance put into the sender's mailbox
 
+	// By recipient, about what became known of those who are not ours.
+	stepDelay            uint16 = 6
+	stepDelayNotified    uint16 = 7
+	stepTimeout          uint16 = 8
+	stepTimeoutNotified  uint16 = 9
+	stepRefused          uint16 = 10
+	stepRefusedNotified  uint16 = 11
+	stepInfected         uint16 = 12
+	stepInfectedNotified uint16 = 13
+	// A report about ordinary recipients; the ordinal is the place of its first one.
+	stepReturned         uint16 = 14 // the report itself
+	stepReturnedEnvelope uint16 = 15
+	stepReturnedNotified uint16 = 20
+
 	stepReceived           uint16 = 16
 	stepTakeCharge         uint16 = 17
 	stepTakeChargeNotified uint16 = 18
@@ -27,6 +41,11 @@ const (
 	stepDelivery        uint16 = 33
 	stepNonDelivery     uint16 = 34
 	stepOutcomeNotified uint16 = 35
+
+	// Of a relay job: the ordinal counts attempts and, in each, answers.
+	stepRelayed  uint16 = 64
+	stepDeferred uint16 = 65
+	stepBounced  uint16 = 66
 )
 
 // fileName is the unique part of a message's name in a mailbox: the id of the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,11 +21,12 @@ import (
 // decided about it before any effect. A rerun takes nothing from elsewhere.
 type submission struct {
 	Moment       moment          `json:"moment"`
-	ContentMonth uint16          `json:"content_month"` // under which the message's octets are sealed
-	Sender       string          `json:"sender"`        // reverse path
-	Recipients   []pec.Recipient `json:"recipients"`    // forward paths, each once
-	Reasons      []string        `json:"reasons"`       // not empty: not to be accepted
-	Provider     string          `json:"provider"`      // the provider's name when the message came
+	ContentMonth uint16          `json:"content_month"`    // under which the message's octets are sealed
+	Sender       string          `json:"sender"`           // reverse path
+	Recipients   []pec.Recipient `json:"recipients"`       // forward paths, each once
+	Remote       []int           `json:"remote,omitempty"` // places of those that are not ours
+	Reasons      []string        `json:"reasons"`          // not empty: not to be accepted
+	Provider     string          `json:"provider"`         // the provider's name when the message came
 	Actor        string          `json:"actor"`
 	Peer         record.Peer     `json:"peer"`
 	Incoming     spool.ID        `json:"incoming"` // id of the Incoming Point's transaction
@@ -33,6 +35,7 @@ type submission struct {
 	inspection
 
 	id       string        // of the transaction, for logging
+	accepted bool          // acceptance and envelope are in the register; only who carries the job uses it
 	original *pec.Original // as it was read when it came in; nil: to be read again
 }
 
@@ -58,6 +61,11 @@ func decodeSubmission(j *spool.Job) (*submission, error) {
 // transaction is the Access Point's.
 func (s *submission) transaction(id spool.ID) pec.Transaction {
 	return pec.Transaction{ID: id, Time: s.Moment.Time}
+}
+
+// envelopeID is the Message-ID of the submission's envelope, with angle brackets.
+func (s *submission) envelopeID(p *Pipeline, id spool.ID) string {
+	return s.transaction(id).Issue(stepEnvelope, 0).MessageID(p.composer.Provider)
 }
 
 // facts returns what every message issued about this one says.
@@ -120,7 +128,7 @@ func (p *Pipeline) checkFacts(s *submission) error {
 
 // submitted is the transaction's first record, appended before 250.
 func (p *Pipeline) submitted(s *submission, id spool.ID) *record.Record {
-	r := s.record(p, record.Submitted, s.transaction(id).Issue(stepEnvelope, 0).MessageID(p.composer.Provider))
+	r := s.record(p, record.Submitted, s.envelopeID(p, id))
 	r.Digest, r.Size, r.Peer, r.Actor = s.Digest, uint64(s.Facts.Size), s.Peer, s.Actor
 	r.Detail = s.inspection.detail(r.Detail)
 	return r
@@ -141,20 +149,40 @@ func (s *submission) first(p *Pipeline, id spool.ID) register.Entry {
 }
 
 // carry implements [work].
-func (s *submission) carry(ctx context.Context, p *Pipeline, t *task, log *slog.Logger) error {
+func (s *submission) carry(ctx context.Context, p *Pipeline, t *task, _ *slog.Logger) error {
 	if s.infected() {
 		return p.refuseInfected(ctx, t, s)
 	}
 	if len(s.Reasons) > 0 {
 		return p.refuse(ctx, t, s)
 	}
-	return p.accept(ctx, t, s, log)
+	if t.dispatch == nil && len(s.Remote) > 0 {
+		if err := p.prepareTask(t); err != nil {
+			return err
+		}
+	}
+	if t.dispatch != nil {
+		return s.follow(ctx, p, t, t.dispatch)
+	}
+	err := p.accept(ctx, t, s)
+	if err == nil || !s.accepted || !p.isLate(s) {
+		return err
+	}
+	// Recipients of ours alone, and the job fails for hours: from now on it is
+	// followed, because its author is to be told.
+	d, derr := p.newDispatch(t, s)
+	if derr != nil {
+		return errors.Join(err, derr)
+	}
+	d.accepted, t.dispatch = true, d
+	p.dispatches.add(d)
+	return errors.Join(err, p.lateHere(d), p.tell(ctx, t, d), p.flush(t))
 }
 
 // refuse issues the non-acceptance (RFC 6109 §3.1.2).
 func (p *Pipeline) refuse(ctx context.Context, t *task, s *submission) error {
 	tx := s.transaction(t.job.ID)
-	envelopeID := tx.Issue(stepEnvelope, 0).MessageID(p.composer.Provider) // of no envelope
+	envelopeID := s.envelopeID(p, t.job.ID) // of no envelope
 	rec := s.record(p, record.NonAcceptanceIssued, envelopeID)
 	rec.Outcome = record.Outcome{Code: "5.6.0", Text: joinReasons(s.Reasons)}
 	b := p.batch(t)
@@ -176,10 +204,10 @@ func (p *Pipeline) refuse(ctx context.Context, t *task, s *submission) error {
 
 // accept issues the acceptance and the envelope (RFC 6109 §3.1.4, §3.1.5) and
 // hands the envelope to the Incoming Point of each recipient's provider.
-func (p *Pipeline) accept(ctx context.Context, t *task, s *submission, log *slog.Logger) error {
+func (p *Pipeline) accept(ctx context.Context, t *task, s *submission) error {
 	tx := s.transaction(t.job.ID)
 	at := tx.Issue(stepEnvelope, 0)
-	envelopeID := at.MessageID(p.composer.Provider)
+	envelopeID := s.envelopeID(p, t.job.ID)
 	content, err := t.held.OpenContent(t.job.ID, s.ContentMonth)
 	if err != nil {
 		return err
@@ -197,7 +225,7 @@ func (p *Pipeline) accept(ctx context.Context, t *task, s *submission, log *slog
 			return err
 		}
 	}
-	source := &receipts.Included{Source: receipts.Source{ID: record.MakeID(t.job.ID, 0, 0), Month: s.ContentMonth}, Edits: edits(s.original.Patch(envelopeID), 0)}
+	source := &receipts.Included{Source: contentOf(t.job.ID, s.ContentMonth), Edits: edits(s.original.Patch(envelopeID), 0)}
 	envelope, err := b.message(record.MakeID(t.job.ID, stepEnvelope, 0), s.record(p, record.Enveloped, envelopeID), source,
 		func() (*pec.Message, error) {
 			included, err := s.original.Included(content, envelopeID)
@@ -209,7 +237,36 @@ func (p *Pipeline) accept(ctx context.Context, t *task, s *submission, log *slog
 	if err != nil {
 		return err
 	}
-	return p.receive(ctx, t, s, b, acceptance.Issued, envelope.Issued, log)
+	// The acceptance, and the envelope for those who are not ours, go out together.
+	out := []notice{{&placement{mailbox: s.Sender, message: acceptance.Issued, bypassQuota: true}, record.MakeID(t.job.ID, stepNotified, 0)}}
+	for _, i := range s.Remote {
+		to := s.Recipients[i]
+		out = append(out, notice{placement: &placement{mailbox: to.Address, message: envelope.Issued, from: s.Sender, ordinary: !to.Certified, envelope: true, place: i}})
+	}
+	if len(s.Remote) < len(s.Recipients) {
+		return p.receive(ctx, t, s, b, envelope.Issued, out)
+	}
+	if _, err := p.checkEnvelope(t, envelope.Issued, s.Moment); err != nil {
+		p.metrics.Alarms.Add(1)
+		return err
+	}
+	if err := b.commit(ctx); err != nil {
+		return err
+	}
+	s.isAccepted(t)
+	return p.handOver(ctx, t, "accepted", s.Moment.Time, out, func() *record.Record {
+		return s.record(p, record.NotificationDelivered, envelopeID)
+	})
+}
+
+// isAccepted remembers that acceptance and envelope are in the register.
+func (s *submission) isAccepted(t *task) {
+	s.accepted = true
+	if d := t.dispatch; d != nil {
+		d.mu.Lock()
+		d.accepted = true
+		d.mu.Unlock()
+	}
 }
 
 func joinReasons(reasons []string) string {
@@ -229,9 +286,13 @@ func (p *Pipeline) newSubmission(o *pec.Original, content keys.Month, sender str
 	s := &submission{ContentMonth: uint16(content), Sender: sender, Reasons: p.checkForm(o, sender, recipients), Provider: p.composer.Provider.Name,
 		Actor: actor, Peer: peer, Digest: o.Digest[:], Facts: submissionFacts{MessageID: o.MessageID, Subject: o.Subject, ReplyTo: o.ReplyTo, ReceiptType: o.ReceiptType,
 			To: o.To, Cc: o.Cc, Size: o.Size}}
-	for _, r := range recipients {
-		_, certified := p.index().OfAddress(r)
+	index := p.index()
+	for i, r := range recipients {
+		_, certified := index.OfAddress(r)
 		s.Recipients = append(s.Recipients, pec.Recipient{Address: r, Certified: certified})
+		if !p.ours(r) {
+			s.Remote = append(s.Remote, i)
+		}
 	}
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"scripta/mta/mailbox"
 	"scripta/mta/spool"
@@ -69,6 +70,25 @@ type task struct {
 	rerun      bool                // an earlier run, of this process or another, may have stored or recorded something
 	held       *receipts.Held      // messages and contents of this run
 	moved      []*mailbox.Prepared // published in this run, and not flushed yet
+	dispatch   *dispatch           // nil unless it is a submission that is followed
+
+	// notes is held while the job's notes are read or added to: what others answer
+	// is noted while a worker carries the job.
+	notes sync.Mutex
+}
+
+// noted decodes a note of the job and reports whether there is one.
+func (t *task) noted(name string, value any) (bool, error) {
+	t.notes.Lock()
+	defer t.notes.Unlock()
+	return t.job.Noted(name, value)
+}
+
+// note makes a decision about a task's job durable.
+func (p *Pipeline) note(t *task, name string, value any) error {
+	t.notes.Lock()
+	defer t.notes.Unlock()
+	return p.spool.Note(t.job, name, value)
 }
 
 // id is the transaction's, for logging.

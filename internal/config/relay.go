@@ -12,6 +12,7 @@ import (
 type Relay struct {
 	Hostname       string   `toml:"hostname" doc:"Name of this machine that EHLO says, as DNS and other servers know it; empty = the domain"`
 	Routes         []string `toml:"routes" doc:"Servers to be used instead of a domain's MX records, \"domain=host:port\" each; \"*=host:port\" is for every other domain"`
+	Ordinary       bool     `toml:"ordinary" doc:"Take messages for recipients of ordinary mail, too, and send them to their servers; those of certified mail are always taken"`
 	Sessions       int      `toml:"sessions" range:"1..10000" doc:"Messages sent at once, in all; ordinary domains have three quarters of them"`
 	PerDestination int      `toml:"per_destination" range:"1..1000" doc:"Messages sent at once to one provider, or one ordinary domain"`
 	FirstDelay     Duration `toml:"first_delay" range:"100ms..1h" doc:"Time until a message that was put off is tried again; it doubles each time"`
