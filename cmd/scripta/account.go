@@ -23,6 +23,7 @@ const (
 	accountResume   = "resume"
 	accountClose    = "close"
 	accountOrdinary = "ordinary"
+	accountSpam     = "spam"
 	// accountSuspendSending leaves its holder everything but sending.
 	accountSuspendSending = "suspend sending"
 )
@@ -36,6 +37,8 @@ type accountChange struct {
 	Accounts []mailbox.NewAccount `json:"accounts"`
 	// Ordinary is what accountOrdinary sets.
 	Ordinary mailbox.Ordinary `json:"ordinary,omitempty"`
+	// Spam is what accountSpam sets.
+	Spam mailbox.SpamLimit `json:"spam,omitempty"`
 	// Reason of a suspension, as its record says it; may be empty.
 	Reason string `json:"reason,omitempty"`
 }
@@ -148,6 +151,21 @@ func (a *app) changeAccounts(ctx context.Context, c accountChange, by string) er
 			return err
 		}
 		return a.accounts.SetOrdinary(is.Address, c.Ordinary)
+	case accountSpam:
+		if c.Spam == is.Spam {
+			return fmt.Errorf("%s says so already", is.Address)
+		}
+		code := "spam refused from score " + c.Spam.String()
+		switch c.Spam {
+		case mailbox.SpamDefault:
+			code = "spam refused by default"
+		case mailbox.SpamAccepted:
+			code = "spam accepted"
+		}
+		if err := a.recordAccounts(ctx, byCommand, record.ConfigurationChanged, record.Outcome{Code: code}, x); err != nil {
+			return err
+		}
+		return a.accounts.SetSpamLimit(is.Address, c.Spam)
 	case accountClose:
 		if err := a.recordAccounts(ctx, byCommand, record.MailboxClosed, record.Outcome{Code: "closed"}, x); err != nil {
 			return err

@@ -58,6 +58,15 @@ default, incoming.ordinary of scripta.toml holds.
 
 `
 
+const accountSpamUsage = `usage: scripta account spam --dir DIR --mailbox ADDRESS --score N|never|default
+
+Says from which score on ([scan] rspamd) ordinary mail for a mailbox is refused
+with 554: a score from 1 to 1000, or never: then it gets everything, and the score
+stands in the anomaly envelope. With default, scan.spam_score of scripta.toml
+holds. Certified mail is never scored.
+
+`
+
 const accountListUsage = `usage: scripta account list --dir DIR
 
 Lists the mailboxes that have an account: address, state, quota, and what is done
@@ -72,6 +81,7 @@ func accountCommands() []command {
 		{name: "suspend", about: "keep a holder from logging in, or from sending", run: runAccountSuspend},
 		{name: "resume", about: "end the suspension of a mailbox", run: runAccountResume},
 		{name: "ordinary", about: "accept or refuse mail that is no certified mail", run: runAccountOrdinary},
+		{name: "spam", about: "say how much like spam ordinary mail may look", run: runAccountSpam},
 		{name: "close", about: "close a mailbox for ever", run: runAccountClose},
 		{name: "list", about: "list the mailboxes", run: runAccountList},
 	}
@@ -214,6 +224,27 @@ func runAccountOrdinary(args []string, stdout, stderr io.Writer) int {
 	return f.change(c, *f.mailbox+done)
 }
 
+func runAccountSpam(args []string, stdout, stderr io.Writer) int {
+	f := newAccountFlags("spam", accountSpamUsage, stdout, stderr)
+	score := f.String("score", "", "`SCORE` from which on it is refused: 1 to 1000, never or default")
+	if code, ok := f.parseMailbox(args); !ok {
+		return code
+	}
+	c := accountChange{Action: accountSpam, Accounts: []mailbox.NewAccount{{Address: *f.mailbox}}}
+	done := " refuses ordinary mail as scan.spam_score says"
+	if *score != "default" {
+		var err error
+		if c.Spam, err = mailbox.ParseSpamLimit(*score); err != nil {
+			return f.wrong("--score: %v, nor default", err)
+		}
+		done = " refuses ordinary mail from score " + *score
+		if c.Spam == mailbox.SpamAccepted {
+			done = " gets ordinary mail of every score"
+		}
+	}
+	return f.change(c, *f.mailbox+done)
+}
+
 func runAccountClose(args []string, stdout, stderr io.Writer) int {
 	f := newAccountFlags("close", accountCloseUsage, stdout, stderr)
 	yes := f.Bool("yes", false, "close it: this is for ever")
@@ -269,6 +300,9 @@ func runAccountList(args []string, stdout, stderr io.Writer) int {
 		}
 		if x.Ordinary != mailbox.OrdinaryDefault {
 			quota += "\tordinary mail: " + string(x.Ordinary)
+		}
+		if x.Spam != mailbox.SpamDefault {
+			quota += "\tspam refused from score: " + x.Spam.String()
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", x.Address, state, quota)
 	}

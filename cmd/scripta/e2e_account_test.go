@@ -74,6 +74,11 @@ func TestAccountsWhileServing(t *testing.T) {
 		t.Errorf("list:\n%s", out)
 	}
 	p.command(t, "account", "ordinary", "--mailbox", address("lucia"), "--set", "default")
+	p.command(t, "account", "spam", "--mailbox", address("lucia"), "--score", "7")
+	if out := p.command(t, "account", "list"); !strings.Contains(out, "spam refused from score: 7\n") {
+		t.Errorf("account list: %s", out)
+	}
+	p.command(t, "account", "spam", "--mailbox", address("lucia"), "--score", "default")
 
 	// Closed: its mail comes back, and what it sent just before is answered.
 	p.send(t, letter{from: address("lucia"), to: []string{address("mario")}, subject: "Ultima"})
@@ -107,6 +112,8 @@ func TestAccountsWhileServing(t *testing.T) {
 		{1, []string{"ordinary", "--mailbox", address("lucia"), "--set", "refuse"}, "account closed on "},
 		{1, []string{"ordinary", "--mailbox", address("mario"), "--set", "default"}, "says so already"},
 		{2, []string{"ordinary", "--mailbox", address("mario"), "--set", "maybe"}, "--set must be"},
+		{1, []string{"spam", "--mailbox", address("mario"), "--score", "default"}, "says so already"},
+		{2, []string{"spam", "--mailbox", address("mario"), "--score", "7.5"}, "neither a score from 1 to 1000 nor"},
 		{1, []string{"close", "--mailbox", address("lucia"), "--yes"}, "account closed on "},
 		{2, []string{"close", "--mailbox", address("mario")}, "give --yes"},
 		{2, []string{"suspend"}, "--mailbox is missing"},
@@ -122,7 +129,7 @@ func TestAccountsWhileServing(t *testing.T) {
 	if got := p.accountRecords(t, "mario"); got != "created" {
 		t.Errorf("records of an account that init made: %s", got)
 	}
-	if got := p.accountRecords(t, "lucia"); got != "created, password changed, password changed, suspended, lifted, ordinary mail accepted, ordinary mail by default, closed" {
+	if got := p.accountRecords(t, "lucia"); got != "created, password changed, password changed, suspended, lifted, ordinary mail accepted, ordinary mail by default, spam refused from score 7, spam refused by default, closed" {
 		t.Errorf("records: %s", got)
 	}
 	p.stop(t)

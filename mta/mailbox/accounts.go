@@ -57,6 +57,8 @@ type Account struct {
 	Closed time.Time
 	// Ordinary says what is done with ordinary mail that comes for it.
 	Ordinary Ordinary
+	// Spam says from which score on ordinary mail for it is refused.
+	Spam SpamLimit
 }
 
 // NewAccount is an account to be made.

@@ -511,6 +511,7 @@ func FuzzAccount(f *testing.F) {
 	f.Add("a@b.it:!{ARGON2ID}" + someHash + ":1:2:3:4:5")
 	f.Add("a@b.it:!{ARGON2ID}" + someHash + "::::::scripta_closed=2026-11-23T10:00:00Z scripta_sending=abused userdb_quota_rule=*:bytes=5")
 	f.Add("a@b.it:{ARGON2ID}" + someHash + "::::::scripta_ordinary=accept")
+	f.Add("a@b.it:{ARGON2ID}" + someHash + "::::::scripta_spam=never scripta_spam=7")
 	f.Add("a@b.it:{ARGON2ID}$argon2id$v=19$m=1048576,t=4,p=16$c2FsdHNhbHQ$AAECAwQFBgcICQoLDA0ODw")
 	f.Fuzz(func(t *testing.T, line string) {
 		a, err := parseAccount(line)
@@ -521,7 +522,7 @@ func FuzzAccount(f *testing.F) {
 			t.Fatalf("cost %+v", a.hash.cost)
 		}
 		b, err := parseAccount(a.String())
-		if err != nil || b.String() != a.String() || b.disabled != a.disabled || b.quota != a.quota || b.closed != a.closed || b.ordinary != a.ordinary || b.address != a.address {
+		if err != nil || b.String() != a.String() || b.disabled != a.disabled || b.quota != a.quota || b.closed != a.closed || b.ordinary != a.ordinary || b.spam != a.spam || b.address != a.address {
 			t.Fatalf("%q is read back as %q, %v", a, b, err)
 		}
 	})

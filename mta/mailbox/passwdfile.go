@@ -19,6 +19,7 @@ type account struct {
 	quota    int64     // bytes; 0 for none
 	closed   time.Time // in seconds; zero: not closed
 	ordinary Ordinary
+	spam     SpamLimit
 	// middle and extra are what Dovecot may find there and we do not use:
 	// uid, gid, gecos, home and shell; extra fields other than the quota.
 	middle [5]string
@@ -36,7 +37,7 @@ func (a *account) open() error {
 func (a *account) mayLogin() bool { return !a.disabled && a.closed.IsZero() }
 
 func (a *account) told() Account {
-	return Account{Address: a.address, Quota: a.quota, Disabled: a.disabled, Sending: a.sending, Closed: a.closed, Ordinary: a.ordinary}
+	return Account{Address: a.address, Quota: a.quota, Disabled: a.disabled, Sending: a.sending, Closed: a.closed, Ordinary: a.ordinary, Spam: a.spam}
 }
 
 const (
@@ -57,8 +58,8 @@ const (
 // A disabled account has a "!" before its password, as passwd -l puts it, which
 // no password matches, with Dovecot neither; a closed one also has a field
 // "scripta_closed=" with the time. "scripta_sending=" tells of one that may not
-// send; "scripta_ordinary=" says what is done with ordinary mail, if the account
-// says it.
+// send; "scripta_ordinary=" says what is done with ordinary mail, and
+// "scripta_spam=" from which score on it is refused, if the account says it.
 func (a *account) String() string {
 	var b strings.Builder
 	b.WriteString(a.address)
@@ -82,6 +83,9 @@ func (a *account) String() string {
 	}
 	if a.ordinary != OrdinaryDefault {
 		extra = append(slices.Clone(extra), ordinaryField+string(a.ordinary))
+	}
+	if a.spam != SpamDefault {
+		extra = append(slices.Clone(extra), spamField+a.spam.String())
 	}
 	if a.quota > 0 {
 		extra = append(slices.Clone(extra), quotaField+quotaRule+strconv.FormatInt(a.quota, 10))
@@ -133,6 +137,12 @@ func parseAccount(line string) (*account, error) {
 		if o, ok := strings.CutPrefix(field, ordinaryField); ok {
 			if a.ordinary = Ordinary(o); a.ordinary == OrdinaryDefault || !a.ordinary.valid() {
 				return nil, errors.New("what is done with ordinary mail is not " + ordinaryField + "accept or refuse")
+			}
+			continue
+		}
+		if s, ok := strings.CutPrefix(field, spamField); ok {
+			if a.spam, err = ParseSpamLimit(s); err != nil {
+				return nil, errSpamField
 			}
 			continue
 		}
