@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -23,25 +24,35 @@ type extractRequest struct {
 	From      *string `json:"from"`
 	To        *string `json:"to"`
 	MessageID *string `json:"message_id"`
+
+	// The filters of GET /v1/messages.
+	ReceiptID   *string `json:"receipt_id"`
+	Counterpart *string `json:"counterpart"`
+	Subject     *string `json:"subject"`
+	Kind        *string `json:"kind"`
 }
 
 // extractState is a request as its holder sees it.
 type extractState struct {
-	ID        string        `json:"id"`
-	Href      string        `json:"href"`
-	State     extract.State `json:"state"`
-	From      *time.Time    `json:"from,omitempty"`
-	To        *time.Time    `json:"to"`
-	MessageID string        `json:"message_id,omitempty"`
-	Asked     time.Time     `json:"asked"`
-	Due       time.Time     `json:"due"` // in Italian time: it is the end of a working day there
-	Produced  *time.Time    `json:"produced,omitempty"`
-	Delivered *time.Time    `json:"delivered,omitempty"`
-	Refused   *time.Time    `json:"refused,omitempty"`
-	Reason    string        `json:"reason,omitempty"`
-	Text      string        `json:"reason_text,omitempty"` // Italian
-	Events    int           `json:"events,omitempty"`
-	File      *extractFile  `json:"file,omitempty"`
+	ID          string        `json:"id"`
+	Href        string        `json:"href"`
+	State       extract.State `json:"state"`
+	From        *time.Time    `json:"from,omitempty"`
+	To          *time.Time    `json:"to"`
+	MessageID   string        `json:"message_id,omitempty"`
+	ReceiptID   string        `json:"receipt_id,omitempty"`
+	Counterpart string        `json:"counterpart,omitempty"`
+	Subject     string        `json:"subject,omitempty"`
+	Kind        string        `json:"kind,omitempty"`
+	Asked       time.Time     `json:"asked"`
+	Due         time.Time     `json:"due"` // in Italian time: it is the end of a working day there
+	Produced    *time.Time    `json:"produced,omitempty"`
+	Delivered   *time.Time    `json:"delivered,omitempty"`
+	Refused     *time.Time    `json:"refused,omitempty"`
+	Reason      string        `json:"reason,omitempty"`
+	Text        string        `json:"reason_text,omitempty"` // Italian
+	Events      int           `json:"events,omitempty"`
+	File        *extractFile  `json:"file,omitempty"`
 }
 
 type extractFile struct {
@@ -52,6 +63,7 @@ type extractFile struct {
 
 func newExtractState(x *extract.Request) extractState {
 	s := extractState{ID: x.ID.String(), Href: extractHref(x), State: x.State(), From: x.Query.From, To: x.Query.To, MessageID: x.Query.MessageID,
+		ReceiptID: x.Query.ReceiptID, Counterpart: x.Query.Counterpart, Subject: x.Query.Subject, Kind: strings.Join(x.Query.Kinds, " "),
 		Asked: x.Asked.Time, Due: x.Due.In(calendar.Rome()), Events: x.Events, Reason: string(x.Reason)}
 	if x.Reason != "" {
 		s.Text = x.Reason.Text()
@@ -106,7 +118,7 @@ func (a *API) askExtract(c *gin.Context) {
 }
 
 // errBody says what is wrong with a body, for the client.
-var errBody = errors.New("the body must be one JSON object with from, to and message_id or some of them")
+var errBody = errors.New("the body must be one JSON object with from, to, message_id, receipt_id, counterpart, subject and kind or some of them")
 
 func parseAsk(r io.Reader) (ask extract.Ask, err error) {
 	d := json.NewDecoder(r)
@@ -121,20 +133,31 @@ func parseAsk(r io.Reader) (ask extract.Ask, err error) {
 	if _, err := d.Token(); body == nil || err != io.EOF {
 		return ask, errBody
 	}
-	if body.From != nil {
-		if ask.From, err = parseTime("from", *body.From); err != nil {
-			return ask, err
+	for _, x := range []struct {
+		name  string
+		value *string
+		read  func(name, s string) error
+	}{
+		{"from", body.From, into(&ask.From, parseTime)}, {"to", body.To, into(&ask.To, parseTime)},
+		{"message_id", body.MessageID, into(&ask.MessageID, parseMessageID)}, {"receipt_id", body.ReceiptID, into(&ask.ReceiptID, parseMessageID)},
+		{"counterpart", body.Counterpart, into(&ask.Counterpart, parseAddress)}, {"subject", body.Subject, into(&ask.Subject, parseWords)},
+		{"kind", body.Kind, into(&ask.Kinds, parseKind)},
+	} {
+		if x.value != nil {
+			if err := x.read(x.name, *x.value); err != nil {
+				return ask, err
+			}
 		}
 	}
-	if body.To != nil {
-		if ask.To, err = parseTime("to", *body.To); err != nil {
-			return ask, err
-		}
+	return ask, nil
+}
+
+// into parses a field to where it belongs.
+func into[T any](to *T, parse func(name, s string) (T, error)) func(name, s string) error {
+	return func(name, s string) (err error) {
+		*to, err = parse(name, s)
+		return err
 	}
-	if body.MessageID != nil {
-		ask.MessageID, err = parseMessageID("message_id", *body.MessageID)
-	}
-	return ask, err
 }
 
 // listExtracts answers GET /v1/extracts: the requests of the mailbox that are

@@ -101,6 +101,48 @@ func TestExtractFlow(t *testing.T) {
 	}
 }
 
+// An extract has the filters that the list of messages has, and its record tells
+// them.
+func TestExtractFilters(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	m := f.submit(1, start, anna, bruno)
+	m.deliver(start.Add(time.Minute), bruno)
+	f.submit(2, start.Add(2*time.Minute), anna, carla)
+	f.set(start.Add(time.Hour))
+	for _, c := range []struct {
+		body   string
+		events int
+		want   func(x *extractState) bool
+		detail record.Pair
+	}{
+		{`{"counterpart":"` + strings.ToUpper(bruno) + `"}`, 6, func(x *extractState) bool { return x.Counterpart == bruno }, record.Pair{Name: "counterpart", Value: bruno}},
+		{`{"kind":"acceptance-issued"}`, 2, func(x *extractState) bool { return x.Kind == "acceptance-issued" }, record.Pair{Name: "kinds", Value: "acceptance-issued"}},
+		{`{"kind":"acceptance-issued","counterpart":"` + carla + `"}`, 1, func(x *extractState) bool { return x.Kind != "" && x.Counterpart == carla }, record.Pair{Name: "counterpart", Value: carla}},
+		{`{"subject":"nothing of that kind"}`, 0, func(x *extractState) bool { return x.Reason == "no-events" }, record.Pair{Name: "subject", Value: "nothing of that kind"}},
+		{`{"receipt_id":"<no@such>"}`, 0, func(x *extractState) bool { return x.ReceiptID == "no@such" }, record.Pair{Name: "receipt-id", Value: "no@such"}},
+	} {
+		w := f.do(request{method: "POST", path: "/v1/extracts", mailbox: anna, body: c.body})
+		var x extractState
+		f.decode(w, "Extract", &x)
+		f.produce()
+		f.get(anna, x.Href, "Extract", &x)
+		if x.Events != c.events || !c.want(&x) {
+			t.Errorf("%s: %+v", c.body, x)
+		}
+		told := false
+		f.must(f.register.Search(t.Context(), register.Query{Mailbox: anna, Kinds: []record.Kind{record.ExtractAsked}}, f.wall(), func(r *register.Found) bool {
+			for _, d := range r.Record.Detail {
+				told = told || d == c.detail
+			}
+			return true
+		}))
+		if !told {
+			t.Errorf("%s: no record has %v", c.body, c.detail)
+		}
+	}
+}
+
 func TestExtractWithoutEvents(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -137,6 +179,11 @@ func TestAskIsChecked(t *testing.T) {
 		{`{"message_id":"a\u0000b"}`, 400, "bad-body"},
 		{`{"message_id":""}`, 400, "bad-body"},
 		{`{"message_id":"` + strings.Repeat("a", 999) + `"}`, 400, "bad-body"},
+		{`{"receipt_id":""}`, 400, "bad-body"},
+		{`{"counterpart":"nobody"}`, 400, "bad-body"},
+		{`{"subject":"!"}`, 400, "bad-body"},
+		{`{"kind":"started"}`, 400, "bad-body"},
+		{`{"kind":["delivered"]}`, 400, "bad-body"},
 		{`{} {}`, 400, "bad-body"},
 		{`[]`, 400, "bad-body"},
 		{`null`, 400, "bad-body"},

@@ -153,6 +153,12 @@ func (r *Request) asked() []record.Pair {
 	if r.Query.MessageID != "" {
 		d = append(d, record.Pair{Name: "message-id", Value: r.Query.MessageID})
 	}
+	for _, x := range []record.Pair{{Name: "receipt-id", Value: r.Query.ReceiptID}, {Name: "counterpart", Value: r.Query.Counterpart},
+		{Name: "subject", Value: r.Query.Subject}, {Name: "kinds", Value: strings.Join(r.Query.Kinds, " ")}} {
+		if x.Value != "" {
+			d = append(d, x)
+		}
+	}
 	if r.Query.From != nil {
 		d = append(d, record.Pair{Name: "from", Value: r.Query.From.UTC().Format(time.RFC3339Nano)})
 	}
@@ -163,7 +169,11 @@ func (r *Request) asked() []record.Pair {
 // further than that time: so the records of the request itself are not part of
 // the answer, and "no event" stays an answer.
 func newQuery(a Ask, at time.Time) (evidence.Query, error) {
-	q := evidence.Query{Mailbox: strings.ToLower(a.Mailbox), MessageID: strings.Trim(a.MessageID, "<>"), To: &at}
+	q := evidence.Query{Mailbox: strings.ToLower(a.Mailbox), MessageID: strings.Trim(a.MessageID, "<>"), ReceiptID: strings.Trim(a.ReceiptID, "<>"),
+		Counterpart: strings.ToLower(a.Counterpart), Subject: a.Subject, To: &at}
+	for _, k := range a.Kinds {
+		q.Kinds = append(q.Kinds, k.String())
+	}
 	if !a.To.IsZero() && a.To.Before(at) {
 		to := a.To.UTC()
 		q.To = &to

@@ -157,6 +157,9 @@ type Ask struct {
 	MessageID string      // PEC or original identifier; empty: all messages
 	From, To  time.Time   // From included, To not; zero: no bound
 	Peer      record.Peer // whence it was asked
+	// Further filters, as register.Query has them; empty: none.
+	ReceiptID, Counterpart, Subject string
+	Kinds                           []record.Kind
 }
 
 // Ask takes a request and returns when it is durable and recorded; the worker
