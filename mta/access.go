@@ -2,8 +2,6 @@ package mta
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -20,7 +18,6 @@ import (
 	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/smtpd"
-	"scripta/register/record"
 )
 
 // Authenticator knows the accounts (mta/mailbox).
@@ -269,14 +266,8 @@ func (s *session) data(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	sub, err := s.point.pipeline.handIn(context.Background(), r, s.sender, s.rcpt, s.user, s.peer(), func(err error) error {
-		switch {
-		case s.conn.TakeBare() && !errors.Is(err, smtp.ErrDataTooLarge):
-			s.bare = true
-			return replyBareControl
-		case err == nil && s.conn.Broken(): // BDAT cut short looks like the end of the message
-			return replyCutShort
-		case err == nil && !s.point.auth.MaySend(s.user): // suspended while the message came
+	sub, err := s.point.pipeline.handIn(context.Background(), r, s.sender, s.rcpt, s.user, peerOf(s.conn), func(err error) error {
+		if err = wholeMessage(s.conn, &s.bare, err); err == nil && !s.point.auth.MaySend(s.user) { // suspended while the message came
 			return replySendingSuspended
 		}
 		return err
@@ -296,19 +287,6 @@ func (s *session) data(r io.Reader) error {
 	log.Info("message not accepted: its author gets the notice", "reasons", len(sub.Reasons))
 	log.Debug("why a message is not accepted", "reasons", joinReasons(sub.Reasons)) // with addresses
 	return nil
-}
-
-// peer describes the connection for the record.
-func (s *session) peer() record.Peer {
-	p := record.Peer{Address: s.conn.RemoteAddr().String()}
-	if state, ok := s.conn.TLS(); ok {
-		p.TLS, p.Cipher = tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
-		if len(state.PeerCertificates) > 0 {
-			sum := sha256.Sum256(state.PeerCertificates[0].Raw)
-			p.Certificate = sum[:]
-		}
-	}
-	return p
 }
 
 // loginServer is the server's side of AUTH LOGIN, which some clients still need.

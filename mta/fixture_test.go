@@ -51,6 +51,9 @@ type world struct {
 	passUnscanned bool
 	clock         *testClock
 	relay         *testRelay // of the last process
+
+	foreign  []*foreign // other providers of the index
+	incoming Incoming
 }
 
 func newWorld(t *testing.T) *world {
@@ -169,14 +172,14 @@ func (w *world) begin(fsys durable.FS) (p *process, err error) {
 	}
 	p.spool = sp
 	w.relay = &testRelay{letters: map[relay.ID]*relay.Letter{}}
-	index := providers.New(&providers.Provider{Name: "Esempio", Domains: []string{domain}, ServiceAddress: "posta-certificata@" + domain,
+	index := w.index(&providers.Provider{Name: "Esempio", Domains: []string{domain}, ServiceAddress: "posta-certificata@" + domain,
 		Certificates: []*x509.Certificate{w.signer.Certificate()}},
 		&providers.Provider{Name: "Altro", Domains: []string{"altro.example", "terzo.example"}, ServiceAddress: "posta-certificata@altro.example"})
 	p.Pipeline, err = Open(context.Background(), Options{Register: reg, Spool: sp, Jobs: jobs, Boxes: w.openBoxes(fsys),
 		Index:    func() *providers.Index { return index },
 		Composer: &pec.Composer{Provider: pec.Provider{Name: "Esempio", Domain: domain, ServiceAddress: "posta-certificata@" + domain}, Signer: w.signer, Location: calendar.Rome()},
 		Roots:    w.roots, Clock: w.clock, KeepOriginals: true, Relay: w.relay,
-		Scanner: w.scanner, PassUnscanned: w.passUnscanned,
+		Scanner: w.scanner, PassUnscanned: w.passUnscanned, Incoming: w.incoming,
 		Limits: Limits{Recipients: 5, BytesTimesRecipients: 1 << 20}, FreeBytes: func() (int64, error) { return 1 << 40, nil }, Logger: quiet})
 	if err != nil {
 		return nil, errors.Join(err, closeAll())

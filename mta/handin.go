@@ -43,21 +43,11 @@ func (p *Pipeline) room() error {
 // what is refused is durable, and nothing that is taken is too large for any of
 // its later steps.
 func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recipients []string, actor string, peer record.Peer, judge func(error) error) (*submission, error) {
-	if err := p.room(); err != nil {
-		return nil, err
-	}
-	var id spool.ID
-	rand.Read(id[:])
-	begun, err := p.now() // only its month counts: the octets are sealed under it
+	a, err := p.arrive()
 	if err != nil {
 		return nil, err
 	}
-	month := keys.MonthOf(begun.Time)
-	w, err := p.register.Contents().Create(id, uint16(month))
-	if err != nil {
-		return nil, err
-	}
-	original, err := pec.ReadOriginal(io.TeeReader(r, w), pec.DefaultLimits())
+	original, err := pec.ReadOriginal(io.TeeReader(r, a.content), pec.DefaultLimits())
 	if err = judge(err); err == nil {
 		switch {
 		case original.NUL || original.BareNewline:
@@ -68,34 +58,75 @@ func (p *Pipeline) handIn(ctx context.Context, r io.Reader, sender string, recip
 	}
 	var s *submission
 	if err == nil {
-		s = p.newSubmission(original, month, sender, recipients, actor, peer)
+		s = p.newSubmission(original, a.month, sender, recipients, actor, peer)
 		err = p.checkFacts(s)
 	}
 	if err == nil {
-		s.inspection, err = p.inspect(ctx, w, id, uint16(month))
-	}
-	if err == nil {
-		err = p.enter()
+		s.inspection, err = p.inspect(ctx, a.content, a.id, uint16(a.month))
 	}
 	if err != nil {
-		w.Abort()
+		a.refuse()
 		return nil, err
 	}
-	if s.Moment, err = p.now(); err != nil {
-		p.leave()
-		w.Abort()
-		return nil, err
-	}
-	s.id, s.original = hex.EncodeToString(id[:]), original
-	rand.Read(s.Incoming[:])
-	if err := p.take(ctx, id, w, s); err != nil {
-		p.leave()
-		return s, err
-	}
-	if s.infected() {
+	err = a.settle(ctx, func(at moment) work {
+		s.Moment, s.id, s.original = at, hex.EncodeToString(a.id[:]), original
+		rand.Read(s.Incoming[:])
+		return s
+	})
+	if err == nil && s.infected() {
 		p.sentInfected(ctx, actor, s.id, s.Virus)
 	}
-	return s, nil
+	return s, err
+}
+
+// arrival is a message that is coming in, at either point: its octets are sealed
+// as they come, and nothing of it is durable. It ends by refuse or settle.
+type arrival struct {
+	p       *Pipeline
+	id      spool.ID
+	at      time.Time  // when it began to come
+	month   keys.Month // of at: the octets are sealed under it
+	content *receipts.ContentWriter
+}
+
+// arrive begins, if there is room for a message.
+func (p *Pipeline) arrive() (*arrival, error) {
+	if err := p.room(); err != nil {
+		return nil, err
+	}
+	a := &arrival{p: p}
+	rand.Read(a.id[:])
+	begun, err := p.now()
+	if err != nil {
+		return nil, err
+	}
+	a.at, a.month = begun.Time, keys.MonthOf(begun.Time)
+	a.content, err = p.register.Contents().Create(a.id, uint16(a.month))
+	return a, err
+}
+
+// refuse forgets the message.
+func (a *arrival) refuse() { a.content.Abort() }
+
+// settle takes the message: it waits for its place, reads the transaction's one
+// time, and makes durable the job that fix makes of it. When it returns nil the
+// message is safe; what it refuses leaves nothing.
+func (a *arrival) settle(ctx context.Context, fix func(at moment) work) error {
+	if err := a.p.enter(); err != nil {
+		a.refuse()
+		return err
+	}
+	at, err := a.p.now()
+	if err != nil {
+		a.p.leave()
+		a.refuse()
+		return err
+	}
+	if err := a.p.take(ctx, a.id, a.content, fix(at)); err != nil {
+		a.p.leave()
+		return err
+	}
+	return nil
 }
 
 // errStopping is answered when a message comes while the pipeline stops.

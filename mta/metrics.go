@@ -29,6 +29,13 @@ type Metrics struct {
 	DelayNotices   atomic.Uint64 // recipients of whom nothing was heard for 12 hours
 	TimeoutNotices atomic.Uint64 // recipients without an outcome after 24 hours
 	Returned       atomic.Uint64 // ordinary recipients whom a message did not reach
+	// Of the port of other mail servers.
+	Received          atomic.Uint64 // messages answered 250
+	Duplicates        atomic.Uint64 // messages answered 250 and dropped: they came before
+	Anomalies         atomic.Uint64 // anomaly envelopes
+	IncomingRefused   atomic.Uint64 // commands and messages answered 4xx or 5xx
+	OrdinaryRefused   atomic.Uint64 // mailboxes that ordinary mail was refused for
+	RevocationUnknown atomic.Uint64 // certificates of which nobody told whether they were revoked
 }
 
 func (m *Metrics) finished(d time.Duration) {

@@ -59,6 +59,7 @@ type Options struct {
 	PassUnscanned bool
 	Relay         Relay // takes what is for elsewhere; nil: it waits
 	Ordinary      bool  // messages for ordinary recipients are taken
+	Incoming      Incoming
 	Workers       int
 	Logger        *slog.Logger
 }
@@ -93,6 +94,9 @@ type Pipeline struct {
 	dispatches dispatches
 	passages   passages
 	restarted  []*passage // found at the start, to go on with it
+	incoming   Incoming
+	coming     comings
+	refusals   refusals
 
 	places   chan struct{} // taken by the messages that enter, until a worker has them
 	tasks    chan *task
@@ -124,7 +128,10 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	if o.SuspendSending == nil {
 		o.SuspendSending = func(context.Context, string, string) (bool, error) { return false, nil }
 	}
-	p := &Pipeline{register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
+	if o.Incoming.Ordinary == nil {
+		o.Incoming.Ordinary = func(string) bool { return false }
+	}
+	p := &Pipeline{incoming: o.Incoming, register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
 		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, suspend: o.SuspendSending, scanner: o.Scanner, passUnscanned: o.PassUnscanned, relay: o.Relay, ordinary: o.Ordinary, log: o.Logger,
 		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))

@@ -50,6 +50,18 @@ var (
 	replyUnforeseen       = reply(451, 4, 3, 0, "Errore interno, riprovare piu' tardi / Local error in processing, try again later")
 )
 
+// What only other mail servers are told.
+var (
+	replyOwnSender    = reply(550, 5, 7, 1, "I mittenti di questo dominio inviano dal punto di accesso / Senders of this domain hand in at the Access Point")
+	replyNoMailbox    = reply(550, 5, 1, 1, "Casella inesistente / No such mailbox")
+	replyMailboxFull  = reply(452, 4, 2, 2, "Casella piena, riprovare piu' tardi / Mailbox full, try again later")
+	replyOrdinary     = reply(550, 5, 7, 1, "Questa casella riceve solo posta elettronica certificata (PEC) / This mailbox takes certified mail (PEC) only")
+	replyNotCertified = reply(554, 5, 7, 1, "Messaggio senza firma valida di un gestore PEC, per caselle che ricevono solo PEC / No valid signature of a PEC provider, for mailboxes that take certified mail only")
+	replyTooManyRcpt  = reply(452, 4, 5, 3, "Troppi destinatari: gli altri in un'altra transazione / Too many recipients: the others in another transaction")
+	replyNoRevocation = reply(451, 4, 7, 5, "Stato di revoca del certificato non disponibile, riprovare piu' tardi / Revocation status of the certificate not available, try again later")
+	replyInfected     = reply(554, 5, 7, 1, "Messaggio rifiutato: contiene un virus / Message refused: it contains a virus")
+)
+
 // replyFor is the one place that turns an error into what the client hears. What
 // it does not know becomes 451 without internal text, and is logged.
 func replyFor(err error, log *slog.Logger) error {
@@ -86,6 +98,9 @@ func replyFor(err error, log *slog.Logger) error {
 	case errors.As(err, &jumped):
 		log.Error("messages are refused: the clock jumped, and a person must set it right or confirm the month", "err", jumped)
 		return replyNoTime
+	case errors.Is(err, errRevocationUnknown):
+		log.Warn("a message was put off: whether its provider's certificate was revoked is not known", "err", err)
+		return replyNoRevocation
 	case errors.Is(err, errUntrustedTime):
 		log.Error("messages are refused: the time is not traceable", "err", err)
 		return replyNoTime

@@ -46,6 +46,15 @@ const (
 	stepRelayed  uint16 = 64
 	stepDeferred uint16 = 65
 	stepBounced  uint16 = 66
+	// Of what came in on the port of other mail servers.
+	stepNotificationReceived uint16 = 48
+	stepUncertifiedReceived  uint16 = 49
+	stepAnomaly              uint16 = 50
+	stepReached              uint16 = 51 // put into a mailbox; by recipient
+	stepOrdinaryRefused      uint16 = 52
+	// By recipient, too.
+	stepVirusDetection         uint16 = 53
+	stepVirusDetectionNotified uint16 = 54
 )
 
 // fileName is the unique part of a message's name in a mailbox: the id of the

@@ -35,6 +35,7 @@ type work interface {
 // Kinds of jobs, as their bodies name them.
 const (
 	kindSubmission = "submission" // or none: handed in at the Access Point
+	kindReception  = "reception"  // came in on the port of other mail servers
 	kindRelay      = "relay"      // a message of ours for one destination
 )
 
@@ -57,6 +58,8 @@ func decodeWork(j *spool.Job, kind string) (work, error) {
 	switch kind {
 	case kindSubmission:
 		return decodeSubmission(j)
+	case kindReception:
+		return decodeReception(j)
 	}
 	return nil, fmt.Errorf("job %x is of kind %q, which this release does not know: a newer one wrote it", j.ID, kind)
 }

@@ -90,6 +90,12 @@ type Anomaly struct {
 	MessageID  string   // its own, which the envelope keeps, with angle brackets; empty when it has none
 	Inherited  Inherited
 	Reason     string // a phrase in Italian; see AnomalyNotSigned and those beside it
+
+	// ReversePath is that of the SMTP transaction, kept in Return-Path; "" is the null one.
+	ReversePath string
+	// Results are what was found out about the sender, as methods of an Authentication-Results field (RFC 8601), such as
+	// "spf=pass smtp.mailfrom=a.example"; none: nothing was asked.
+	Results []string
 }
 
 // AnomalyEnvelope issues the envelope in which a message that is no correct PEC message reaches its recipients, whole and
@@ -108,5 +114,16 @@ func (c *Composer) AnomalyEnvelope(at Issue, a Anomaly, received Included) (*Mes
 	}
 	d.included, d.id, d.text.errore = &received, cleanMessageID(a.MessageID), a.Reason
 	b := make([]byte, 0, d.sizeHint()+a.Inherited.size())
+	b = appendField(b, "Return-Path", "<"+oneLine(cut(a.ReversePath, maxAddress))+">")
+	if len(a.Results) > 0 {
+		b = append(b, "Authentication-Results: "+c.Provider.Domain...)
+		for _, r := range a.Results {
+			b = append(b, ";\r\n "+oneLine(cut(r, maxResult))...)
+		}
+		b = append(b, "\r\n"...)
+	}
 	return c.issue(d, d.appendInherited(b, a.Inherited, c.Provider.ServiceAddress))
 }
+
+// maxResult bounds one of Anomaly.Results, octets: a line has at most 998 (RFC 5322 section 2.1.1).
+const maxResult = 900

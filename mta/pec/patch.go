@@ -63,6 +63,11 @@ func (o *Original) Included(original io.ReaderAt, envelopeID string) (Included, 
 	return Included{Bytes: original, Size: o.Size, Encoding: o.encoding}.Edited(o.Patch(envelopeID))
 }
 
+// Whole returns the message as it came, to be included in an anomaly envelope.
+func (o *Original) Whole(message io.ReaderAt) Included {
+	return Included{Bytes: message, Size: o.Size, Encoding: o.encoding}
+}
+
 // Edited returns the original with the edits applied.
 func (i Included) Edited(edits []Edit) (Included, error) {
 	p, err := NewPatched(i.Bytes, i.Size, edits)

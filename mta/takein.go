@@ -1,0 +1,239 @@
+package mta
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"scripta/mta/pec"
+	"scripta/register"
+	"scripta/register/record"
+)
+
+// Incoming says how the Incoming Point judges what comes in.
+type Incoming struct {
+	AllowSHA1  bool // signatures under SHA-1 count, and it is recorded
+	Revocation RevocationPolicy
+	Revoked    RevocationChecker         // who is asked, unless the policy is off
+	Ordinary   func(address string) bool // whether a mailbox takes ordinary mail; nil: none does
+	Resolver   SenderResolver            // asked about the senders of ordinary mail; nil: nobody is
+}
+
+// takeIn takes a message that came in on the port of other mail servers: it reads
+// it once from r, sealing its octets as they come and following its signature, and
+// returns what became of it when it is safe. It returns nothing, and no error, for
+// a message that came before. whole sees the outcome of reading and says whether
+// the message counts. Nothing of what is refused is durable.
+func (p *Pipeline) takeIn(ctx context.Context, r io.Reader, m transit, whole func(error) error) (*reception, error) {
+	a, err := p.arrive()
+	if err != nil {
+		return nil, err
+	}
+	rec, unlock, err := p.judge(ctx, a, r, &m, whole)
+	if unlock != nil {
+		defer unlock()
+	}
+	if err != nil || rec == nil {
+		a.refuse()
+		return nil, err
+	}
+	err = a.settle(ctx, func(at moment) work {
+		rec.Moment, rec.id = at, fmt.Sprintf("%x", a.id)
+		return rec
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rec, nil
+}
+
+// judge reads a message and decides everything about it but its time. unlock, if
+// there is one, is to be called when the message is safe, or refused: until then
+// nobody else takes the same one.
+func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transit, whole func(error) error) (rec *reception, unlock func(), err error) {
+	s, err := pec.ReadSigned(io.TeeReader(r, a.content), pec.DefaultLimits())
+	if err = whole(err); err != nil {
+		return nil, nil, err
+	}
+	if s.Size == 0 {
+		return nil, nil, replyEmpty
+	}
+	v, err := p.classify(ctx, s, m.from, m.to, a.at)
+	if err != nil {
+		return nil, nil, err
+	}
+	if v.signer != nil {
+		p.rates.Provider(m.peer.Address, time.Now())
+	}
+	rec = newReception(s, v, m, uint16(a.month))
+	switch v.class {
+	case isEnvelope, isNotification:
+		rec.Certification, rec.Original = s.Certification, s.Original
+		rec.Certification.Provider = rec.Provider // as the index writes it
+		rec.Vouched = p.vouched(v, s.Certification)
+		unlock = p.coming.lock(string(rec.Message.Content) + trimID(rec.Message.MessageID))
+		if err = p.dropKnown(ctx, rec, a.at); err == nil && len(rec.Recipients) == 0 {
+			return nil, unlock, nil
+		}
+	case isMalformed:
+		err = p.narrow(ctx, rec, m, true)
+	default:
+		err = p.narrow(ctx, rec, m, false)
+	}
+	if err != nil {
+		return nil, unlock, err
+	}
+	weight, err := rec.weight(p, a.id)
+	if err == nil && weight > maxFacts {
+		err = replyFactsTooBig
+	}
+	if err == nil {
+		rec.inspection, err = p.inspect(ctx, a.content, a.id, uint16(a.month))
+	}
+	if err == nil && rec.infected() && v.class == isOrdinary { // it never enters the PEC network (RFC 6109 §2.2.2)
+		p.log.Info("infected ordinary mail is refused", "virus", rec.Virus.Virus)
+		err = replyInfected
+	}
+	return rec, unlock, err
+}
+
+// newReception is what is decided of any message.
+func newReception(s *pec.Signed, v *verdict, m *transit, month uint16) *reception {
+	r := &reception{Kind: kindReception, Class: v.class, ContentMonth: month, From: m.from, Helo: m.helo, Recipients: m.to, Reason: v.reason, Detail: v.detail(), Peer: m.peer,
+		Message: received{MessageID: s.MessageID, Kind: s.Kind, From: s.From, To: s.To, Cc: s.Cc, Subject: s.Subject, Digest: s.Digest[:], Size: s.Size}}
+	if v.signer != nil {
+		r.Provider, r.Service = v.signer.Name, v.signer.ServiceAddress
+	}
+	if content, ok := s.ContentDigest(crypto.SHA256); ok {
+		r.Message.Content = content
+	}
+	return r
+}
+
+// vouched are the recipients that a notification is about whose own provider
+// signed it: a receipt of anybody else says nothing about them.
+func (p *Pipeline) vouched(v *verdict, c *pec.CertificationData) []string {
+	index := p.index()
+	return slices.DeleteFunc(slices.Clone(notified(c)), func(a string) bool { return !index.SignsFor(v.cert, a) })
+}
+
+// narrow leaves of a message's recipients those whom an anomaly envelope may
+// reach: those that exist and, unless a provider signed it, accept ordinary mail,
+// or are the author of what a bounce is about. It is an error when there is none.
+func (p *Pipeline) narrow(ctx context.Context, rec *reception, m *transit, always bool) error {
+	var left, refused []string
+	var last error
+	for _, a := range m.to {
+		err := p.mayReach(a, rec.Message.Size, always)
+		switch {
+		case err == nil:
+			left = append(left, a)
+			continue
+		case errors.Is(err, replyOrdinary):
+			refused = append(refused, a)
+		case !errors.Is(err, replyNoMailbox) && !errors.Is(err, replyMailboxFull):
+			return err
+		}
+		last = err
+	}
+	if rec.Recipients = left; len(left) > 0 {
+		if len(refused) > 0 {
+			p.ordinaryRefused(ctx, m, rec.Message.Subject, refused...)
+		}
+		return nil
+	}
+	if len(refused) > 0 {
+		p.ordinaryRefused(ctx, m, rec.Message.Subject, refused...)
+		return replyNotCertified
+	}
+	return last
+}
+
+// duplicateTerm is how long ago a message may have come that comes again: its
+// sender gives up after a day, and a backup of his queue is not restored for ever.
+const duplicateTerm = 31 * 24 * time.Hour
+
+// dropKnown takes the recipients off a certified message for whom it came before:
+// its sender got no 250 for it, or lost that. The key is the identifier, the
+// signed entity and the recipient.
+func (p *Pipeline) dropKnown(ctx context.Context, r *reception, at time.Time) error {
+	q := register.Query{MessageID: r.Certification.EnvelopeID, From: at.Add(-duplicateTerm)}
+	kind := record.Received
+	if r.Class == isNotification {
+		q, kind = register.Query{Generated: r.Message.MessageID, From: q.From}, record.NotificationReceived
+	}
+	known := map[string]bool{}
+	err := p.register.Search(ctx, q, at.Add(time.Hour), func(f *register.Found) bool {
+		if f.Record.Kind != kind || string(f.Record.Content) != string(r.Message.Content) {
+			return true
+		}
+		for _, a := range transactionOfRecord(f.Record) {
+			known[pec.NormalizeAddress(a)] = true
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	r.Recipients = slices.DeleteFunc(slices.Clone(r.Recipients), func(a string) bool { return known[pec.NormalizeAddress(a)] })
+	return nil
+}
+
+// mailboxesDetail names, in the record of a notification, the mailboxes it came
+// for: the record is about the recipients that the notification is about.
+const mailboxesDetail = "mailboxes"
+
+// transactionOfRecord are the recipients of the SMTP transaction by which the
+// message of a first record came.
+func transactionOfRecord(r *record.Record) []string {
+	if r.Kind != record.NotificationReceived {
+		return r.About
+	}
+	for _, d := range r.Detail {
+		if d.Name == mailboxesDetail {
+			return strings.Split(d.Value, " ")
+		}
+	}
+	return nil
+}
+
+// comings keeps two transactions from taking the same message at once.
+type comings struct {
+	mu  sync.Mutex // guards all
+	all map[string]*coming
+}
+
+type coming struct {
+	mu    sync.Mutex
+	users int // who have it or wait for it; under comings.mu
+}
+
+// lock waits until nobody else has the key.
+func (c *comings) lock(key string) (unlock func()) {
+	c.mu.Lock()
+	if c.all == nil {
+		c.all = map[string]*coming{}
+	}
+	x := c.all[key]
+	if x == nil {
+		x = &coming{}
+		c.all[key] = x
+	}
+	x.users++
+	c.mu.Unlock()
+	x.mu.Lock()
+	return func() {
+		x.mu.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if x.users--; x.users == 0 {
+			delete(c.all, key)
+		}
+	}
+}
