@@ -75,7 +75,8 @@ func (s *Section) Included(message io.ReaderAt) Included {
 func (s *Signed) Inherited() Inherited { return s.Header.inherited() }
 
 // ContentDigest returns the digest of the signed entity, its exact octets on the wire: with SHA-256 always, with SHA-1,
-// SHA-384 or SHA-512 when the message's micalg names it. It returns false for any other, and when there is no signed entity.
+// SHA-384 or SHA-512 when the message's micalg names it, or none of these. It returns false for any other, and when there
+// is no signed entity.
 func (s *Signed) ContentDigest(h crypto.Hash) ([]byte, bool) {
 	d, ok := s.digests[h]
 	return d, ok
@@ -156,18 +157,27 @@ func (m multiHash) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// contentHashes returns the digests that a micalg parameter asks for, and SHA-256.
+// contentHashes returns the digests that a micalg parameter asks for, and SHA-256; all that are known when it names
+// none of them, since the signature itself says which it needs.
 func contentHashes(micalg string) multiHash {
 	m := multiHash{crypto.SHA256: crypto.SHA256.New()}
+	unknown := true
 	for _, name := range strings.FieldsFunc(strings.ToLower(micalg), func(r rune) bool { return r == ',' || r == ' ' }) {
 		switch strings.ReplaceAll(name, "-", "") {
 		case "sha1":
 			m[crypto.SHA1] = crypto.SHA1.New()
+		case "sha256":
 		case "sha384":
 			m[crypto.SHA384] = crypto.SHA384.New()
 		case "sha512":
 			m[crypto.SHA512] = crypto.SHA512.New()
+		default:
+			continue
 		}
+		unknown = false
+	}
+	if unknown {
+		m[crypto.SHA1], m[crypto.SHA384], m[crypto.SHA512] = crypto.SHA1.New(), crypto.SHA384.New(), crypto.SHA512.New()
 	}
 	return m
 }
