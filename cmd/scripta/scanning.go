@@ -17,7 +17,8 @@ func (d *daemon) openScanner() {
 		d.log.Warn("NO message is scanned for viruses: [scan] clamd names no engine")
 		return
 	}
-	d.scanner = scan.New(scan.Options{Clamd: c.Clamd, Timeout: c.Timeout.Duration, Concurrency: c.Concurrency, MaxAge: c.MaxSignatureAge.Duration, Logger: d.log})
+	d.scanner = scan.New(scan.Options{Clamd: c.Clamd, Timeout: c.Timeout.Duration, Concurrency: c.Concurrency, MaxAge: c.MaxSignatureAge.Duration,
+		Largest: d.cfg.Mail.MaxMessageBytes, Logger: d.log})
 }
 
 // virusScanner is the one that the pipeline asks: none, if none is configured.
@@ -52,6 +53,8 @@ func (d *daemon) scanRole() (string, error) {
 		return "", fmt.Errorf("messages are put off with 451: %w", s.Err)
 	case s.Checked.IsZero():
 		return "not asked yet", nil
+	case s.Small:
+		return "", warn("%s does not take messages of mail.max_message_bytes, so that these are put off: raise its StreamMaxLength", s.Version.Engine)
 	case d.scanner.Old():
 		return "", warn("%s works with old signatures (%s): see that freshclam runs", s.Version.Engine, signatures)
 	}

@@ -2,6 +2,7 @@ package scan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ type Options struct {
 	Timeout     time.Duration // for one message, everything included
 	Concurrency int           // scans at once; further ones wait. clamd's MaxThreads bounds them, too
 	MaxAge      time.Duration // of the signatures; older ones are warned of
+	Largest     int64         // octets of the largest message that there can be; 0: not known
 	Now         func() time.Time
 	Logger      *slog.Logger
 }
@@ -34,7 +36,8 @@ type Scanner struct {
 
 	mu     sync.Mutex // guards state
 	state  State
-	warned time.Time // of old signatures, the last time; Run's alone
+	warned time.Time // of old signatures, the last time; Run's alone, like told
+	told   bool      // that it does not answer, before it ever did
 }
 
 // State is how the engine is.
@@ -42,6 +45,7 @@ type State struct {
 	Version Version
 	Checked time.Time // when Version was asked for; zero before the first answer
 	Err     error     // of the last question or scan, nil when it was answered
+	Small   bool      // it does not take the largest message that there can be
 }
 
 // New makes a scanner. It does not connect yet.
@@ -148,7 +152,7 @@ const (
 func (s *Scanner) Run(ctx context.Context) {
 	every := time.NewTicker(askEvery)
 	defer every.Stop()
-	down := false
+	down := true // so that its limits are tried at the first answer
 	for {
 		down = s.Check(ctx, down)
 		select {
@@ -159,17 +163,49 @@ func (s *Scanner) Run(ctx context.Context) {
 	}
 }
 
-// Check asks for the version once; down is what the call before returned.
+// tryLargest finds out whether clamd takes the largest message that there can be,
+// before one comes: what it takes is configured there, and it tells nobody.
+func (s *Scanner) tryLargest(ctx context.Context) {
+	if s.o.Largest == 0 {
+		return
+	}
+	reply, err := s.clamd.inStream(ctx, io.LimitReader(zeros{}, s.o.Largest))
+	if err == nil {
+		_, err = parseReply(reply)
+	}
+	if err != nil && !errors.Is(err, ErrTooLarge) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Small = err != nil; s.state.Small {
+		s.o.Logger.Error("large messages will be put off", "err", err, "octets", s.o.Largest)
+	}
+}
+
+// zeros has no end.
+type zeros struct{}
+
+// Read implements [io.Reader].
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// Check asks for the version once; down is what the call before returned, or true
+// at first. When clamd answers again it also finds out what clamd takes.
 func (s *Scanner) Check(ctx context.Context, down bool) bool {
 	v, err := s.ask(ctx)
 	now := s.o.Now()
 	switch {
 	case ctx.Err() != nil:
 		return down
-	case err != nil && !down:
+	case err != nil && (!down || s.State().Checked.IsZero() && !s.told):
+		s.told = true
 		s.o.Logger.Error("the virus scanner does not answer", "err", err)
 	case err == nil && down:
-		s.o.Logger.Info("the virus scanner answers again", "engine", v.Engine)
+		s.o.Logger.Info("the virus scanner answers", "engine", v.Engine, "signatures", v.Signatures(now))
+		s.tryLargest(ctx)
 	}
 	if err == nil && s.Old() && now.Sub(s.warned) >= warnEvery {
 		s.warned = now

@@ -91,6 +91,18 @@ func TestMessageBeyondTheEnginesLimit(t *testing.T) {
 	}
 }
 
+// What clamd takes is tried at its first answer, and when it was away.
+func TestLimitIsTriedBefore(t *testing.T) {
+	t.Parallel()
+	server := clamdtest.Start(t, "StreamMaxLength 1M")
+	for octets, small := range map[int64]bool{1 << 20: false, 1<<20 + 1<<17: true} {
+		s := scan.New(scan.Options{Clamd: server.Address, Timeout: 30 * time.Second, Largest: octets, Logger: slog.New(slog.DiscardHandler)})
+		if s.Check(t.Context(), true) || s.State().Small != small {
+			t.Errorf("%d octets: %+v", octets, s.State())
+		}
+	}
+}
+
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
