@@ -15,6 +15,7 @@ import (
 	"scripta/mta/mailbox"
 	"scripta/mta/providers"
 	"scripta/mta/rates"
+	"scripta/mta/relay"
 	"scripta/register"
 )
 
@@ -32,6 +33,7 @@ type Sources struct {
 	Clock      func() (bound time.Duration, traceable bool) // how far the time may be off
 	Signatures func() (age time.Duration, known, up bool)   // of the virus scanner, and whether it answers
 	Backlog    func() mta.Backlog                           // accepted messages that are not finished
+	Relay      *relay.Queue                                 // of messages to other servers
 	Accounts   func() mailbox.Counts                        // by state
 	Limited    func(limit string) uint64                    // what was put off by each of rates.Names
 	Extracts   func() (open, late int, failures uint64)     // unanswered, past their due date; failed productions
@@ -67,6 +69,7 @@ func NewMetrics(s Sources) *Metrics {
 	m.ofRegister(s)
 	m.ofLog(s)
 	m.ofMail(s)
+	m.ofRelay(s)
 	m.ofWitnesses(s)
 	m.ofRest(s)
 	return m

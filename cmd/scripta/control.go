@@ -84,6 +84,7 @@ func (d *daemon) controlHandler() http.Handler {
 	m := http.NewServeMux()
 	d.keyHandlers(m)
 	d.backupHandler(m)
+	d.queueHandlers(m)
 	d.quarantineHandlers(m)
 	m.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

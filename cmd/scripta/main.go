@@ -14,6 +14,7 @@ func commands() []command {
 		{name: "serve", about: "run the provider", run: runServe},
 		{name: "status", about: "tell whether it runs and every role is healthy", run: runStatus},
 		{name: "account", about: "add, suspend and close mailboxes, change passwords", sub: accountCommands()},
+		{name: "queue", about: "list, retry and hold what waits for other servers", sub: queueCommands()},
 		{name: "extract", about: "write an evidence file of a mailbox or a message", run: runExtract},
 		{name: "verify", about: "check an evidence file, offline", run: runVerify},
 		{name: "audit", about: "check the rules of certified e-mail over all records", run: runAudit},

@@ -18,6 +18,7 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/logins"
 	"scripta/mta"
+	"scripta/mta/relay"
 	"scripta/mta/scan"
 	"scripta/mta/smtpd"
 	"scripta/mta/spool"
@@ -72,6 +73,7 @@ type daemon struct {
 	scanner  *scan.Scanner // nil: no message is scanned for viruses
 	smtp     *smtpd.Server
 	web      *web
+	queue    *relay.Queue // of messages to other servers
 
 	scrub      *scrubber
 	lost       int // stored messages whose records the log does not have
@@ -122,6 +124,10 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	}
 	background.Go(func() { d.mirror.Run(run, d.cfg.Index.Refresh.Duration) })
 	d.pipeline.Start(workers)
+	relaying, stopRelay := context.WithCancel(run)
+	defer stopRelay()
+	var relayed sync.WaitGroup
+	relayed.Go(func() { d.queue.Run(relaying, relayDrain) })
 	stopped := make(chan error, 1)
 	listeners.serve(func(name string, err error) {
 		select {
@@ -148,9 +154,11 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	}
 	drain, cancelDrain := context.WithTimeout(context.Background(), drainTime)
 	defer cancelDrain()
+	stopRelay()
 	if serr := d.smtp.Shutdown(drain, d.access.Busy); serr != nil {
 		d.log.Warn("messages under way were cut off; their senders got no 250", "err", serr)
 	}
+	relayed.Wait() // what other servers answered is recorded before the pipeline stops
 	d.pipeline.Close()
 	d.waiting = d.pipeline.Backlog().Waiting
 	err = errors.Join(err, d.event(drain, &record.Record{Kind: record.Stopped, Time: time.Now().UTC().Truncate(time.Millisecond)}))
@@ -178,8 +186,11 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	if err := d.checkNewest(ctx, jobs); err != nil {
 		return errors.Join(err, sp.Close())
 	}
+	if err := d.openRelay(); err != nil {
+		return errors.Join(err, sp.Close())
+	}
 	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: d.mirror.Index, Composer: d.composer,
-		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Scanner: d.virusScanner(), PassUnscanned: d.cfg.Scan.OnFailure == config.ScanPass, Logger: d.log,
+		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Scanner: d.virusScanner(), PassUnscanned: d.cfg.Scan.OnFailure == config.ScanPass, Relay: d.queue, Ordinary: d.cfg.Relay.Ordinary, Logger: d.log,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {
 		return errors.Join(err, sp.Close())

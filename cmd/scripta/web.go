@@ -57,6 +57,7 @@ func (d *daemon) openWeb() error {
 			return r.Bound, err == nil && traceable(r)
 		},
 		Backlog:  d.pipeline.Backlog,
+		Relay:    d.queue,
 		Limited:  d.rates.Hits,
 		Accounts: d.accounts.Count,
 		Extracts: func() (int, int, uint64) {

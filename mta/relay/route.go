@@ -73,7 +73,7 @@ func (r *routed) key() string {
 		fmt.Fprintf(&b, "%d %s %s %t\n", s.pref, s.host, s.port, s.mx)
 	}
 	if r.policy != nil {
-		fmt.Fprintf(&b, "%+v", *r.policy)
+		fmt.Fprintf(&b, "%s %q", r.policy.mode, r.policy.mx)
 	}
 	fmt.Fprint(&b, r.secure)
 	return b.String()
@@ -152,9 +152,7 @@ func noAddress(domain string, certified bool, err error) *Answer {
 
 func (t *Transport) lookupMX(ctx context.Context, domain string) (mxs []*net.MX, secure bool, err error) {
 	if t.DANE != nil {
-		if mxs, secure, err = t.DANE.mx(ctx, domain); err == nil || notFound(err) {
-			return mxs, secure, err
-		}
+		return t.DANE.mx(ctx, domain)
 	}
 	mxs, err = t.resolver().LookupMX(ctx, domain)
 	return mxs, false, err
