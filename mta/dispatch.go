@@ -43,7 +43,8 @@ type fate struct {
 	here  bool // of ours: the job itself delivers
 	taken bool
 	late  bool
-	done  bool // has its outcome, or the notice that none came
+	over  bool // the notice was issued that there is no outcome; one may come yet
+	done  bool // has its outcome
 }
 
 // follow applies a turn.
@@ -53,20 +54,23 @@ func (f *fate) follow(w what) {
 		f.taken = true
 	case isLate:
 		f.late = true
+	case isOverdue:
+		f.over = true
 	default:
 		f.done = true
 	}
 }
 
-// news reports whether a turn tells what was not known of the recipient yet. Of
-// what comes first, outcome or notice, the author is told; what another provider
-// sends later reaches him as it is.
+// news reports whether a turn tells what was not known of the recipient yet. Only
+// its first outcome counts; a notice comes before it or never.
 func (f *fate) news(w what) bool {
 	switch w {
 	case isTaken:
 		return !f.done && !f.taken
 	case isLate:
-		return !f.done && !f.taken && !f.late
+		return !f.done && !f.taken && !f.late && !f.over
+	case isOverdue:
+		return !f.done && !f.over
 	}
 	return !f.done
 }
@@ -91,6 +95,7 @@ type dispatch struct {
 	sent     bool   // everything before the wait is done
 	busy     bool   // the task is being carried, or will be
 	again    bool   // something came while it was busy: it is to be carried again
+	given    bool   // nothing is waited for any more beyond the notices
 	closed   bool   // it came to its end
 }
 
@@ -205,7 +210,8 @@ var errWaiting = errors.New("mta: the job waits for other providers")
 func (d *dispatch) end() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.letters > 0 || d.told < len(d.turns) || slices.ContainsFunc(d.fates, func(f fate) bool { return !f.done && !(f.here && d.sent) }) {
+	open := func(f fate) bool { return !f.done && !(f.here && d.sent) && !(f.over && d.given) }
+	if d.letters > 0 || d.told < len(d.turns) || slices.ContainsFunc(d.fates, open) {
 		return errWaiting
 	}
 	d.closed = true
@@ -284,6 +290,11 @@ func (all *dispatches) list() []*dispatch {
 const (
 	lateAfter    = 12 * time.Hour
 	overdueAfter = 23 * time.Hour
+
+	// giveUpAfter is how long a recipient is remembered of whom the author was told
+	// that there is no outcome. Another provider that took the envelope late may
+	// still find a virus in it, of which the author hears from us alone.
+	giveUpAfter = 48 * time.Hour
 )
 
 // overdue returns for which of the recipients that count a notice is due at a
@@ -314,6 +325,10 @@ func (d *dispatch) overdue(now time.Time, counts func(place int) bool) (late, ov
 func (p *Pipeline) lateness(d *dispatch, now time.Time, counts func(place int) bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.given && now.Sub(d.s.Moment.Time) >= giveUpAfter {
+		d.given = true
+		p.wake(d)
+	}
 	late, overdue := d.overdue(now, counts)
 	if len(late)+len(overdue) == 0 {
 		return nil

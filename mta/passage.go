@@ -17,9 +17,6 @@ import (
 	"scripta/register/record"
 )
 
-// relayFor is how long other servers are tried (RFC 6109 §2.2.2).
-const relayFor = 24 * time.Hour
-
 // Relay is who passes letters on (mta/relay's Queue). A letter that it has already
 // is dropped.
 type Relay interface {
@@ -95,10 +92,10 @@ func (x *passage) left() []string {
 	return x.Recipients
 }
 
-// letter is what the queue gets.
-func (x *passage) letter() *relay.Letter {
+// letter is what the queue gets; it gives up after the limit.
+func (x *passage) letter(limit time.Duration) *relay.Letter {
 	l := &relay.Letter{ID: relay.ID(x.job.ID), Destination: x.Destination, Certified: x.Certified, From: x.From, Recipients: append([]string(nil), x.left()...),
-		Size: x.Size, EightBit: x.EightBit, Begun: x.Begun, Until: x.Begun.Add(relayFor)}
+		Size: x.Size, EightBit: x.EightBit, Begun: x.Begun, Until: x.Begun.Add(limit)}
 	if x.last != nil {
 		l.Tries = x.last.Tries
 	}
@@ -306,7 +303,7 @@ func (p *Pipeline) admit(x *passage) {
 		}
 	}
 	if p.relay != nil {
-		p.relay.Add(x.letter())
+		p.relay.Add(x.letter(p.relayFor))
 	}
 }
 

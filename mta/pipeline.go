@@ -57,8 +57,9 @@ type Options struct {
 	// that it could not scan, which are put off otherwise.
 	Scanner       VirusScanner
 	PassUnscanned bool
-	Relay         Relay // takes what is for elsewhere; nil: it waits
-	Ordinary      bool  // messages for ordinary recipients are taken
+	Relay         Relay         // takes what is for elsewhere; nil: it waits
+	RelayFor      time.Duration // how long other servers are tried; 0: 24 hours (RFC 6109 §2.2.2)
+	Ordinary      bool          // messages for ordinary recipients are taken
 	Incoming      Incoming
 	Workers       int
 	Logger        *slog.Logger
@@ -90,6 +91,7 @@ type Pipeline struct {
 	passUnscanned bool
 
 	relay      Relay
+	relayFor   time.Duration
 	ordinary   bool
 	dispatches dispatches
 	passages   passages
@@ -131,8 +133,11 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	if o.Incoming.Ordinary == nil {
 		o.Incoming.Ordinary = func(string) bool { return false }
 	}
+	if o.RelayFor == 0 {
+		o.RelayFor = 24 * time.Hour
+	}
 	p := &Pipeline{incoming: o.Incoming, register: o.Register, spool: o.Spool, boxes: o.Boxes, closed: o.Closed, index: o.Index, composer: o.Composer, roots: o.Roots,
-		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, suspend: o.SuspendSending, scanner: o.Scanner, passUnscanned: o.PassUnscanned, relay: o.Relay, ordinary: o.Ordinary, log: o.Logger,
+		clock: o.Clock, limits: o.Limits, keep: o.KeepOriginals, free: o.FreeBytes, hold: o.Hold, rates: o.Rates, suspend: o.SuspendSending, scanner: o.Scanner, passUnscanned: o.PassUnscanned, relay: o.Relay, relayFor: o.RelayFor, ordinary: o.Ordinary, log: o.Logger,
 		places: make(chan struct{}, tasksWaiting), tasks: make(chan *task, tasksWaiting+len(o.Jobs)), ended: make(chan *task, tasksWaiting)}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	live := map[[16]byte]bool{}

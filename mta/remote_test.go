@@ -290,7 +290,7 @@ func TestNoticesOfDelay(t *testing.T) {
 			}
 			begun := w.clock.at
 			stopped := false
-			for hour := time.Duration(0); hour <= 31*time.Hour; hour += 30 * time.Minute {
+			for hour := time.Duration(0); hour <= 48*time.Hour; hour += 30 * time.Minute {
 				w.clock.mu.Lock()
 				w.clock.at = begun.Add(hour)
 				w.clock.mu.Unlock()
@@ -375,6 +375,11 @@ func TestCrashAtEveryCallElsewhere(t *testing.T) {
 			return err
 		}
 		p.clock.(*testClock).advance(11 * time.Hour)
+		p.look()
+		if err := p.drain(); err != nil {
+			return err
+		}
+		p.clock.(*testClock).advance(25 * time.Hour)
 		p.look()
 		return p.drain()
 	}

@@ -1,0 +1,304 @@
+package mta
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"scripta/internal/durable"
+	"scripta/internal/durable/faultfs"
+	"scripta/mta/pec"
+	"scripta/mta/relay"
+	"scripta/register"
+	"scripta/register/record"
+)
+
+// A job that cannot deliver to a mailbox of ours for hours tells the author, as if
+// the mailbox were another provider's; and delivers when it can, once.
+func TestLateHere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fsys, err := faultfs.New(w.fault, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.begin(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := true
+	fsys.SetFault(func(_ int, c faultfs.Call) error {
+		if broken && strings.Contains(c.Name, "/lucia/tmp/") && c.Op == "open" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if _, err := p.send("one", listed("lucia@"+domain), "lucia@"+domain); err != nil {
+		t.Fatal(err)
+	}
+	first := <-p.tasks
+	again := func(what string, want map[record.Kind]int) {
+		t.Helper()
+		err := p.run(context.Background(), first, slog.New(slog.DiscardHandler))
+		if broken == (err == nil) {
+			t.Errorf("%s: carried with %v", what, err)
+		}
+		if got := p.records(t, "one"); got[record.DelayNoticeIssued] != want[record.DelayNoticeIssued] || got[record.TimeoutNoticeIssued] != want[record.TimeoutNoticeIssued] || got[record.Delivered] != want[record.Delivered] {
+			t.Errorf("%s: records %v", what, got)
+		}
+	}
+	again("at once", nil)
+	w.clock.advance(11 * time.Hour)
+	again("after 11 hours", nil)
+	w.clock.advance(time.Hour)
+	again("after 12 hours", map[record.Kind]int{record.DelayNoticeIssued: 1})
+	again("after 12 hours, again", map[record.Kind]int{record.DelayNoticeIssued: 1})
+	if err := p.end(); err != nil { // what it noted is found again
+		t.Fatal(err)
+	}
+	if p, err = w.begin(fsys); err != nil {
+		t.Fatal(err)
+	}
+	first = <-p.tasks
+	again("after a restart", map[record.Kind]int{record.DelayNoticeIssued: 1})
+	w.clock.advance(11 * time.Hour)
+	again("after 23 hours", map[record.Kind]int{record.DelayNoticeIssued: 1, record.TimeoutNoticeIssued: 1})
+	broken = false
+	again("in the end", map[record.Kind]int{record.DelayNoticeIssued: 1, record.TimeoutNoticeIssued: 1, record.Delivered: 1})
+	if got := w.mailboxOf("mario"); !maps.Equal(got, map[pec.Kind]int{pec.Acceptance: 1, pec.DelayNotice: 2, pec.Delivery: 1}) {
+		t.Errorf("mario has %v", got)
+	}
+	if !p.idle() {
+		t.Errorf("the backlog is %+v", p.Backlog())
+	}
+	if err := p.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// handed is a job whose receipts go to another provider, as a reception's do.
+type handed struct {
+	*submission
+	message *issued
+}
+
+func (h *handed) carry(ctx context.Context, p *Pipeline, t *task, _ *slog.Logger) error {
+	b := p.batch(t)
+	tx := pec.Transaction{ID: t.job.ID, Time: h.Moment.Time}
+	rec := h.record(p, record.TakeChargeIssued, h.envelopeID(p, t.job.ID))
+	m, err := b.message(record.MakeID(t.job.ID, stepTakeCharge, 0), rec, nil, func() (*pec.Message, error) {
+		return p.composer.TakeCharge(tx.Issue(stepTakeCharge, 0), h.facts(h.envelopeID(p, t.job.ID)), "posta-certificata@altro.example", []string{"lucia@" + domain})
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.commit(ctx); err != nil {
+		return err
+	}
+	return p.handOver(ctx, t, "outcome/0", h.Moment.Time, []notice{{&placement{mailbox: "posta-certificata@altro.example", message: m.Issued, bypassQuota: true}, record.MakeID(t.job.ID, stepTakeChargeNotified, 0)}},
+		func() *record.Record { return h.record(p, record.NotificationDelivered, h.envelopeID(p, t.job.ID)) })
+}
+
+// A receipt for another provider goes from our service address, outlives its job, and
+// when it is refused for good that is a record and an alarm, never another receipt.
+func TestReceiptRefusedElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.send("one", listed("lucia@"+domain), "lucia@"+domain); err != nil {
+		t.Fatal(err)
+	}
+	first := <-p.tasks
+	first.work = &handed{submission: first.work.(*submission)}
+	if err := p.run(t.Context(), first, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if b := p.Backlog(); b != (Backlog{Letters: 1}) {
+		t.Errorf("the backlog is %+v", b)
+	}
+	if err := p.end(); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = w.begin(durable.OS); err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	letters := w.relay.all()
+	if len(letters) != 1 || letters[0].From != "posta-certificata@"+domain || !letters[0].Certified || letters[0].Destination != "Altro" {
+		t.Fatalf("letters %+v", letters)
+	}
+	if err := p.answer(w.relay, refused); err != nil {
+		t.Fatal(err)
+	}
+	if !p.idle() || p.metrics.Alarms.Load() != 1 {
+		t.Errorf("the backlog is %+v, alarms %d", p.Backlog(), p.metrics.Alarms.Load())
+	}
+	if got := p.records(t, "one"); got[record.Bounced] != 1 || got[record.NonDeliveryIssued]+got[record.NotificationDelivered]+got[record.NotificationFailed] != 0 {
+		t.Errorf("records %v", got)
+	}
+}
+
+// What an author sent is kept until the last relay job that reads it is finished, and
+// no longer, when originals are not kept.
+func TestContentOfWhatIsRelayed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	p.keep = false
+	contents := func() int {
+		n := 0
+		err := filepath.WalkDir(filepath.Join(w.data, "receipts"), func(path string, e os.DirEntry, err error) error {
+			if err == nil && !e.IsDir() && len(e.Name()) == 32 {
+				n++
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	s, err := p.send("one", listed(rossi, verdi), rossi, verdi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.hear(s, pec.Delivery, "", rossi); err != nil { // before it is known that the other server took it
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if n := contents(); n != 1 {
+		t.Fatalf("%d contents while the message is relayed", n)
+	}
+	for _, l := range w.relay.all() {
+		r, err := p.OpenLetter(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := p.answer(w.relay, taken); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if n := contents(); n != 0 || !p.idle() {
+		t.Errorf("%d contents in the end, backlog %+v", n, p.Backlog())
+	}
+}
+
+// A handler that fails is asked again with the same result: the answer is noted and
+// recorded once, with the time of the first call.
+func TestAnswerHandledAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	if _, err := p.send("one", listed(rossi, bianchi), rossi, bianchi); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	l := w.relay.all()[0]
+	l.Tries = 1
+	r := &relay.Result{}
+	for _, to := range l.Recipients {
+		a := taken(to)
+		a.Recipient = to
+		if to == bianchi {
+			a.Text = "ok, queued" // another record
+		}
+		r.Answers = append(r.Answers, a)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Relayed(gone, l, r); !errors.Is(err, register.ErrInDoubt) {
+		t.Fatalf("handled with %v", err)
+	}
+	if err := p.Relayed(t.Context(), l, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Relayed(t.Context(), l, r); err != nil { // the job is gone
+		t.Fatal(err)
+	}
+	var about []string
+	err = p.register.Search(t.Context(), register.Query{Identifier: "one@client"}, time.Now().Add(time.Hour), func(f *register.Found) bool {
+		if f.Record.Kind == record.Relayed {
+			about = append(about, f.Record.About...)
+		}
+		return true
+	})
+	slices.Sort(about)
+	if err != nil || !slices.Equal(about, []string{bianchi, rossi}) {
+		t.Errorf("relayed to %q, %v", about, err)
+	}
+}
+
+// A relay job whose parent had not noted it when the process died waits for the
+// parent: nothing is sent twice, and nothing for a destination that is none any more.
+func TestRelayJobsWithoutTheirNote(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.send("one", listed(rossi), rossi); err != nil {
+		t.Fatal(err)
+	}
+	first := <-p.tasks
+	stale := &passage{Kind: kindRelay, Parent: first.job.ID, Stage: "accepted", Message: record.MakeID(first.job.ID, stepEnvelope, 0), Destination: "nobody", Certified: true,
+		Recipients: []string{rossi}, Places: []int{0}, Begun: w.clock.at}
+	if _, err := p.Pipeline.spool.Add(passageID(stale.Message, stale.Destination), first.job.Month, stale); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.end(); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = w.begin(durable.OS); err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	p.goOn()
+	if letters := w.relay.all(); len(letters) != 0 {
+		t.Errorf("sent before the parent says so: %+v", letters)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if letters := w.relay.all(); len(letters) != 1 || letters[0].Destination != "Altro" {
+		t.Errorf("letters %+v", letters)
+	}
+	if b := p.Backlog(); b.Letters != 1 || b.Elsewhere != 1 {
+		t.Errorf("the backlog is %+v", b)
+	}
+}
