@@ -39,7 +39,7 @@ func (m Mismatch) String() string {
 // What went to or came from a provider whose register is not among them is not
 // looked at. Each register is to be audited by itself before.
 func Cross(registers ...Register) []Mismatch {
-	c := &crossing{by: map[string]*indexed{}}
+	c := &comparison{by: map[string]*indexed{}}
 	for _, r := range registers {
 		c.by[r.Provider] = index(r)
 	}
@@ -92,17 +92,17 @@ func index(r Register) *indexed {
 	return x
 }
 
-type crossing struct {
+type comparison struct {
 	by    map[string]*indexed
 	found []Mismatch
 }
 
-func (c *crossing) find(x *indexed, e entry, format string, args ...any) {
+func (c *comparison) find(x *indexed, e entry, format string, args ...any) {
 	c.found = append(c.found, Mismatch{x.Provider, e.leaf, e.MessageID, fmt.Sprintf(format, args...)})
 }
 
 // sent looks whether what x passed on came.
-func (c *crossing) sent(x *indexed) {
+func (c *comparison) sent(x *indexed) {
 	for i, rec := range x.Records {
 		if rec == nil || rec.Kind != record.Relayed {
 			continue
@@ -128,7 +128,7 @@ func (c *crossing) sent(x *indexed) {
 
 // one returns the only record of what e passed on; another number, or other
 // bytes, are reported.
-func (c *crossing) one(x, y *indexed, e entry, there []entry, what string) entry {
+func (c *comparison) one(x, y *indexed, e entry, there []entry, what string) entry {
 	if len(there) != 1 {
 		c.find(x, e, "%s was relayed to %s, which has %d records of it (%s)", typeOf(e.Record), y.Provider, len(there), what)
 		return entry{}
@@ -138,7 +138,7 @@ func (c *crossing) one(x, y *indexed, e entry, there []entry, what string) entry
 }
 
 // bytes compares two records of one message on its way.
-func (c *crossing) bytes(x *indexed, e entry, y *indexed, there entry) {
+func (c *comparison) bytes(x *indexed, e entry, y *indexed, there entry) {
 	switch {
 	case !slices.Equal(e.Digest, there.Digest) || e.Size != there.Size:
 		c.find(x, e, "%s has %d octets with SHA-256 %x; %s has at leaf %d %d with %x", e.Kind, e.Size, e.Digest, y.Provider, there.leaf, there.Size, there.Digest)
@@ -152,7 +152,7 @@ func (c *crossing) bytes(x *indexed, e entry, y *indexed, there entry) {
 }
 
 // agree compares a receipt that was issued with what came.
-func (c *crossing) agree(x *indexed, e entry, y *indexed, there entry) {
+func (c *comparison) agree(x *indexed, e entry, y *indexed, there entry) {
 	switch {
 	case receiptType(e.Kind) != typeOf(there.Record):
 		c.find(x, e, "%s came to %s, at leaf %d, as %q", e.Kind, y.Provider, there.leaf, typeOf(there.Record))
@@ -165,7 +165,7 @@ func (c *crossing) agree(x *indexed, e entry, y *indexed, there entry) {
 }
 
 // came looks whether what came to y was issued and passed on.
-func (c *crossing) came(y *indexed) {
+func (c *comparison) came(y *indexed) {
 	for i, rec := range y.Records {
 		if rec == nil || rec.Kind != record.Received && rec.Kind != record.NotificationReceived {
 			continue

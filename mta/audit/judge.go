@@ -82,16 +82,14 @@ func (j *judgement) run() {
 	if !own {
 		all := j.of(record.Received)
 		if len(all) == 0 {
-			if first := j.entries[0]; !j.cut(first) {
-				j.find(ruleOrphan, first, "%s of a message that was neither submitted nor received", first.Kind)
-			}
+			j.unknown()
 			return
 		}
 		begin = all[0]
 	}
 	j.agree(begin)
 	if !own {
-		for _, e := range j.of(record.AcceptanceIssued, record.NonAcceptanceIssued, record.Enveloped, record.DelayNoticeIssued, record.TimeoutNoticeIssued, record.NotificationReceived) {
+		for _, e := range j.of(record.AcceptanceIssued, record.NonAcceptanceIssued, record.Enveloped, record.DelayNoticeIssued, record.TimeoutNoticeIssued) {
 			j.find(ruleOrphan, e, "%s of a message that was never submitted", e.Kind)
 		}
 	}
@@ -102,6 +100,30 @@ func (j *judgement) run() {
 	j.incoming(begin)
 	j.viruses(begin)
 	j.notified(begin)
+}
+
+// unknown judges what is known of a message that was neither submitted nor
+// received here. Receipts and notices about such a message may come all the same,
+// when somebody has his mail sent on: they are delivered as they are.
+func (j *judgement) unknown() {
+	first := j.entries[0]
+	for _, e := range j.entries {
+		switch e.Kind {
+		case record.NotificationReceived, record.NotificationDelivered, record.NotificationFailed, record.VirusFound, record.Quarantined:
+		default:
+			if !j.cut(first) {
+				j.find(ruleOrphan, first, "%s of a message that was neither submitted nor received", first.Kind)
+			}
+			return
+		}
+	}
+	if came := j.of(record.NotificationReceived); len(came) > 0 {
+		j.foreign()
+		j.kept()
+		j.notified(came[0])
+	} else if !j.cut(first) {
+		j.find(ruleOrphan, first, "%s of a message of which nothing came", first.Kind)
+	}
 }
 
 // cut says whether the beginning of a message may have been disposed of, with
@@ -201,27 +223,44 @@ func (j *judgement) access(begin entry) bool {
 }
 
 // kept judges what becomes of the bytes of an infected message: they are kept,
-// sealed, for 30 months.
+// sealed, for 30 months. What was infected is told by its digest.
 func (j *judgement) kept() {
 	found, kept := j.of(record.VirusFound), j.of(record.Quarantined)
+	same := func(list []entry, e entry) (all []entry) {
+		for _, x := range list {
+			if slices.Equal(x.Digest, e.Digest) {
+				all = append(all, x)
+			}
+		}
+		return all
+	}
+	begins := j.of(record.Submitted, record.Received, record.UncertifiedReceived, record.NotificationReceived)
 	for _, e := range found {
 		if detail(e.Record, "virus") == "" || detail(e.Record, "engine") == "" {
 			j.find(ruleVirus, e, "virus-found names no virus or no engine")
 		}
+		if len(same(kept, e)) == 0 {
+			j.missing(ruleVirus, e, "the infected message was not kept")
+		}
+		if came := same(begins, e); len(came) == 0 {
+			j.find(ruleVirus, e, "a virus was found in what never came")
+		} else if all := same(found, e); len(all) > len(came) && e.leaf == all[len(came)].leaf {
+			j.find(ruleRepeated, e, "virus-found comes again, after leaf %d", all[0].leaf)
+		}
 	}
-	switch {
-	case len(found) > len(kept):
-		j.missing(ruleVirus, found[len(found)-1], "the infected message was not kept")
-	case len(kept) > len(found):
-		j.find(ruleVirus, kept[len(kept)-1], "a message is kept in which no virus was found")
-	}
-	if begins := len(j.of(record.Submitted, record.Received, record.UncertifiedReceived)); len(found) > begins {
-		j.find(ruleRepeated, found[len(found)-1], "virus-found comes %d times in %d transactions", len(found), begins)
+	for _, e := range kept {
+		all := same(kept, e)
+		switch n := len(same(found, e)); {
+		case n == 0:
+			j.find(ruleVirus, e, "a message is kept in which no virus was found")
+		case len(all) > n && e.leaf == all[n].leaf:
+			j.find(ruleRepeated, e, "quarantined comes again, after leaf %d", all[0].leaf)
+		}
 	}
 }
 
 // viruses judges infected envelopes. At the Access Point an infected message is
-// not accepted, which access judges.
+// not accepted, which access judges; an infected notification reaches nobody.
 func (j *judgement) viruses(begin entry) {
 	j.kept()
 	found, detections, received := j.of(record.VirusFound), j.of(record.VirusDetectionIssued), j.of(record.Received)
@@ -231,26 +270,30 @@ func (j *judgement) viruses(begin entry) {
 		}
 		return
 	}
-	if begin.Kind == record.Submitted && len(detections) == 0 {
-		j.missing(ruleVirus, found[0], "a virus was found in the message, and it was accepted")
-		return
-	}
 	for _, f := range found {
-		infected := f.About
-		if len(infected) == 0 && len(received) == 1 {
-			infected = received[0].About
+		if begin.Kind == record.Submitted && slices.Equal(f.Digest, begin.Digest) && len(j.of(record.AcceptanceIssued, record.Enveloped)) > 0 {
+			j.find(ruleVirus, f, "a virus was found in the message, and it was accepted")
 		}
-		for _, address := range infected {
-			mine := j.about(address)
-			for _, e := range ofKind(mine, record.Delivered) {
-				j.find(ruleVirus, e, "the infected envelope was delivered to %s", address)
+		for _, e := range received {
+			if slices.Equal(f.Digest, e.Digest) && (len(f.About) == 0 || sameAddresses(f.About, e.About)) {
+				j.infected(f, e.About)
 			}
-			switch all := ofKind(mine, record.VirusDetectionIssued); {
-			case len(all) == 0:
-				j.missing(ruleVirus, f, "the sender's provider was not told of the virus for %s", address)
-			case len(all) > 1:
-				j.find(ruleRepeated, all[1], "the virus detection about %s comes again", address)
-			}
+		}
+	}
+}
+
+// infected judges an infected envelope of recipients of ours.
+func (j *judgement) infected(found entry, recipients []string) {
+	for _, address := range recipients {
+		mine := j.about(address)
+		for _, e := range ofKind(mine, record.Delivered) {
+			j.find(ruleVirus, e, "the infected envelope was delivered to %s", address)
+		}
+		switch all := ofKind(mine, record.VirusDetectionIssued); {
+		case len(all) == 0:
+			j.missing(ruleVirus, found, "the sender's provider was not told of the virus for %s", address)
+		case len(all) > 1:
+			j.find(ruleRepeated, all[1], "the virus detection about %s comes again", address)
 		}
 	}
 }

@@ -166,8 +166,9 @@ func (m *mail) submitted() *record.Record {
 	return r
 }
 
-func (m *mail) virus(h *house, about ...string) {
+func (m *mail) virus(h *house, in []byte, about ...string) {
 	f, q := m.event(record.VirusFound, m.w.now, about...), m.event(record.Quarantined, m.w.now, about...)
+	f.Digest, q.Digest = in, in
 	f.Detail = []record.Pair{{Name: "engine", Value: "ClamAV"}, {Name: "signatures", Value: "27000, 3h"}, {Name: "virus", Value: "Eicar-Test-Signature"}}
 	h.log = append(h.log, f, q)
 }
@@ -177,7 +178,7 @@ func (m *mail) refuse(infected bool) {
 	m.w.spawn(func() {
 		m.submitted()
 		if infected {
-			m.virus(m.from)
+			m.virus(m.from, digest("original "+m.id))
 		}
 	}, func() {
 		non := m.issue(m.from, record.NonAcceptanceIssued, m.begun)
@@ -323,13 +324,20 @@ func (m *mail) reply(h *house, of *record.Record, typ string) {
 	r := *of
 	r.Kind, r.Time, r.Provider = record.NotificationReceived, m.w.now, h.name
 	r.Subject, r.OriginalID = strings.ToUpper(r.Subject), "" // others word it in their way
-	r.Detail = []record.Pair{{Name: "type", Value: typ}}
-	m.from.log = append(m.from.log, &r)
 	box := r.Sender
 	if typ == typeTakeCharge || typ == typeVirus {
 		box = m.from.service
 	}
-	m.w.spawn(func() { m.put(m.from, &r, box) })
+	r.Detail = []record.Pair{{Name: "mailboxes", Value: box}, {Name: "type", Value: typ}}
+	m.from.log = append(m.from.log, &r)
+	if m.w.chance(3) { // an infected receipt is heard, and reaches nobody
+		m.virus(m.from, r.Digest, box)
+		failed := r
+		failed.Kind, failed.About, failed.Detail, failed.Outcome = record.NotificationFailed, []string{box}, nil, record.Outcome{Code: "5.5.1"}
+		m.from.log = append(m.from.log, &failed)
+	} else {
+		m.w.spawn(func() { m.put(m.from, &r, box) })
+	}
 	if typ == typeVirus {
 		m.w.spawn(func() { m.sorry(r.About[0], "5.5.1") })
 	}
@@ -361,7 +369,7 @@ func (m *mail) receive(h *house, envelope *record.Record, recipients []string) [
 		at = w.now
 		h.log = append(h.log, copyOf(record.Received, recipients...))
 		if infected {
-			m.virus(h, recipients...)
+			m.virus(h, envelope.Digest, recipients...)
 		}
 	}}
 	if !infected || w.chance(50) {
@@ -418,7 +426,7 @@ func (w *world) anomaly(h *house, boxes ...string) {
 		r.Digest, r.Size, r.Detail = digest(m.id), 400, []record.Pair{{Name: "reason", Value: "not signed"}}
 		h.log = append(h.log, r)
 		if infected {
-			m.virus(h)
+			m.virus(h, r.Digest)
 		}
 	}, func() {
 		if infected {
@@ -433,6 +441,19 @@ func (w *world) anomaly(h *house, boxes ...string) {
 				w.spawn(func() { m.put(h, envelope, b) })
 			}
 		}
+	})
+}
+
+// redirected is a receipt that somebody has sent on from another provider to a
+// mailbox of h, about a message of which h knows nothing.
+func (w *world) redirected(h *house) {
+	m := &mail{w: w, from: h, id: w.unique("elsewhere")}
+	m.model = record.Record{MessageID: m.id, Sender: "altri@elsewhere", Recipients: []record.Recipient{{Address: "x@elsewhere", Certified: true}}}
+	w.spawn(func() {
+		r := m.issue(h, record.NotificationReceived, w.now, "x@elsewhere")
+		r.Provider, r.Detail = "Gamma", []record.Pair{{Name: "mailboxes", Value: "mario@" + h.domain}, {Name: "type", Value: typeDelivery}}
+		h.log = append(h.log, r)
+		w.spawn(func() { m.put(h, r, "mario@"+h.domain) })
 	})
 }
 
@@ -451,6 +472,8 @@ func history(seed uint64, messages int) *world {
 			w.send(from, "ok@"+other.domain).refuse(true)
 		case 2:
 			w.anomaly(from, "mario@"+from.domain, "luca@"+from.domain)
+		case 3:
+			w.redirected(from)
 		default:
 			var to []string
 			for _, sort := range w.rand.Perm(len(sorts))[:1+w.rand.IntN(6)] {

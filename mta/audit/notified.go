@@ -2,6 +2,7 @@ package audit
 
 import (
 	"slices"
+	"strings"
 
 	"scripta/register/record"
 )
@@ -42,6 +43,14 @@ func (j *judgement) addressee(e entry) string {
 	return e.Sender
 }
 
+// mailboxes are those that a notification of another provider came for.
+func (j *judgement) mailboxes(e entry) []string {
+	if boxes := detail(e.Record, "mailboxes"); boxes != "" {
+		return strings.Split(boxes, " ")
+	}
+	return []string{j.addressee(e)}
+}
+
 // notified checks that what was issued or came for somebody here is in the
 // mailbox, once, and what was issued for another provider went there, once.
 func (j *judgement) notified(begin entry) {
@@ -65,11 +74,25 @@ func (j *judgement) notified(begin entry) {
 			continue // reported
 		}
 		id := e.Generated[0]
-		if begin.Kind == record.Received {
+		switch {
+		case e.Kind == record.NotificationReceived:
+			for _, box := range j.mailboxes(e) {
+				var there, others []entry
+				for _, n := range placed[id] {
+					if same(n.About[0], box) {
+						there = append(there, n)
+					} else {
+						others = append(others, n)
+					}
+				}
+				placed[id] = others
+				j.arrived(e, there, box)
+			}
+		case begin.Kind == record.Received:
 			j.went(e, passed[id])
 			delete(passed, id)
-		} else {
-			j.arrived(e, placed[id])
+		default:
+			j.arrived(e, placed[id], j.addressee(e))
 			delete(placed, id)
 		}
 	}
@@ -86,9 +109,9 @@ func (j *judgement) notified(begin entry) {
 }
 
 // arrived judges how a receipt came into its mailbox.
-func (j *judgement) arrived(e entry, all []entry) {
+func (j *judgement) arrived(e entry, all []entry, mailbox string) {
 	if len(all) == 0 {
-		j.missing(ruleNotified, e, "%s was put into no mailbox", e.Kind)
+		j.missing(ruleNotified, e, "%s was not put into the mailbox of %s", e.Kind, mailbox)
 		return
 	}
 	for i, n := range all {
@@ -97,8 +120,8 @@ func (j *judgement) arrived(e entry, all []entry) {
 			j.find(ruleNotified, n, "%s is put into a mailbox again", e.Kind)
 		case !slices.Equal(n.Digest, e.Digest):
 			j.find(ruleDigest, n, "what was put into %s is not the %s of leaf %d", n.About[0], e.Kind, e.leaf)
-		case !same(n.About[0], j.addressee(e)):
-			j.find(ruleNotified, n, "%s was put into the mailbox of %s, which is not %s", e.Kind, n.About[0], j.addressee(e))
+		case !same(n.About[0], mailbox):
+			j.find(ruleNotified, n, "%s was put into the mailbox of %s, which is not %s", e.Kind, n.About[0], mailbox)
 		case n.Time.Before(e.Time):
 			j.find(ruleTime, n, "%s was put into its mailbox before it was issued", e.Kind)
 		}

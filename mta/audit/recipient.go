@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"scripta/register/record"
@@ -110,7 +111,10 @@ func (j *judgement) strangers(e, begin entry) {
 		j.find(ruleStranger, e, "%s is about %d recipients, not one", e.Kind, len(e.About))
 	}
 	for _, about := range e.About {
-		if !slices.ContainsFunc(begin.Recipients, func(r record.Recipient) bool { return r.Certified && same(r.Address, about) }) {
+		// What others take for certified is theirs to say; who we are, we know.
+		if !slices.ContainsFunc(begin.Recipients, func(r record.Recipient) bool {
+			return (r.Certified || begin.Kind == record.Received) && same(r.Address, about)
+		}) {
 			j.find(ruleStranger, e, "%s is about %s, who is no certified recipient", e.Kind, about)
 		}
 	}
@@ -118,16 +122,19 @@ func (j *judgement) strangers(e, begin entry) {
 
 // foreign judges the form of what other providers told us.
 func (j *judgement) foreign() {
-	seen := map[string]entry{}
+	seen := map[string]entry{} // by identifier and mailbox
 	for _, e := range j.of(record.NotificationReceived) {
 		if len(e.Generated) != 1 || e.Provider == "" || typeOf(e.Record) == "" {
 			j.find(ruleNotified, e, "%s does not say what came from whom", e.Kind)
 			continue
 		}
-		if first, twice := seen[e.Generated[0]]; twice {
-			j.find(ruleRepeated, e, "the notification of leaf %d comes again", first.leaf)
+		for _, box := range j.mailboxes(e) {
+			key := e.Generated[0] + "\x00" + strings.ToLower(box)
+			if first, twice := seen[key]; twice {
+				j.find(ruleRepeated, e, "the notification of leaf %d comes to %s again", first.leaf, box)
+			}
+			seen[key] = e
 		}
-		seen[e.Generated[0]] = e
 	}
 }
 
@@ -143,7 +150,7 @@ func (j *judgement) recipient(begin entry, r record.Recipient) {
 	} else if len(receptions) == 0 {
 		return // another provider's
 	}
-	if !r.Certified {
+	if !r.Certified && begin.Kind == record.Submitted {
 		return
 	}
 	if len(receptions) > 0 {
@@ -223,8 +230,10 @@ func (j *judgement) here(begin, received entry, mine []entry, address string) {
 			j.find(ruleDelivered, e, "the receipt for %s has another time than the delivery", address)
 		}
 	}
-	for _, e := range ofKind(mine, record.NotificationReceived) {
-		j.find(ruleProvider, e, "%s is ours, and %s tells of what became of the envelope there", address, e.Provider)
+	if begin.Kind == record.Submitted {
+		for _, e := range ofKind(mine, record.NotificationReceived) {
+			j.find(ruleProvider, e, "%s is ours, and %s tells of what became of the envelope there", address, e.Provider)
+		}
 	}
 	j.reasons(refusals, address)
 	j.terms(begin, charges, outcomes, mine, address)
@@ -256,7 +265,9 @@ func (j *judgement) elsewhere(begin entry, mine []entry, address string) {
 	refusals := ofKind(mine, record.NonDeliveryIssued)
 	detections := ofType(told, record.NotificationReceived, typeVirus)
 	if bounced := ofType(mine, record.Bounced, typeEnvelope); len(bounced) == 0 {
-		j.pairs(detections, refusals, address)
+		if len(ofKind(mine, record.TimeoutNoticeIssued)) == 0 { // after it the sender knows
+			j.pairs(detections, refusals, address)
+		}
 		if len(detections) == 0 {
 			for _, e := range refusals {
 				j.find(ruleOutcome, e, "there is a non-delivery to %s, which nobody refused", address)
@@ -319,7 +330,7 @@ func (j *judgement) terms(begin entry, charges, outcomes, mine []entry, address 
 	late := func(e entry) time.Duration { return e.Time.Sub(begin.Time) }
 	signs := slices.Concat(charges, outcomes)
 	before := func(list []entry, e entry) bool {
-		return slices.ContainsFunc(list, func(s entry) bool { return s.leaf < e.leaf && s.Time.Before(e.Time) })
+		return slices.ContainsFunc(list, func(s entry) bool { return s.leaf < e.leaf && e.Time.Sub(s.Time) > crossing })
 	}
 	for i, e := range delays {
 		switch {

@@ -52,6 +52,9 @@ const (
 	// delayGrace is how long after delayAfter a notice of delay may be missing:
 	// a sign that comes meanwhile makes it idle.
 	delayGrace = time.Hour
+	// crossing is how long a receipt that came and a notice that is due may not
+	// know of one another.
+	crossing = time.Minute
 	// relayTerm is when a message that was to be passed on must have been, or have
 	// been given up: the queue tries for 24 hours and then says so.
 	relayTerm = 25 * time.Hour
