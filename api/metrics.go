@@ -241,6 +241,12 @@ func (m *Metrics) ofRest(s Sources) {
 		m.gauge("index_domains", "Certified domains in it.", func() float64 { return float64(s.Providers().Domains) })
 		m.gauge("index_remarks", "Records and values of it that are wrong.", func() float64 { return float64(len(s.Providers().Faults)) })
 		m.counter("index_failures_total", "Refreshes of it that failed.", func() float64 { return float64(s.Providers().Failures) })
+		m.gauge("index_signed_age_seconds", "Time since the copy was signed; -1 without a signature. One that grows beyond its keeper's habit may be an old file that is given out again.", func() float64 {
+			if x := s.Providers(); !x.SigningTime.IsZero() {
+				return time.Since(x.SigningTime).Seconds()
+			}
+			return -1
+		})
 		m.gauge("index_age_seconds", "Time since its source last said that it is the newest; -1 without a copy.", func() float64 {
 			if x := s.Providers(); x.Copy {
 				return time.Since(x.Checked).Seconds()

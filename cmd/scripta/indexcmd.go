@@ -198,6 +198,9 @@ func (d *directory) print(w io.Writer) {
 	default:
 		fmt.Fprintf(w, "source     %s\nchecked    %s (%v ago)\ntaken      %s\ndigest     %s\nfile       %s\nholds      %d records, %d domains\n", d.Source,
 			d.Checked.UTC().Format(time.RFC3339), time.Since(d.Checked).Round(time.Second), d.Taken.UTC().Format(time.RFC3339), d.Index, d.File, d.Status.Providers, d.Status.Domains)
+		if d.Location != "" && d.Location != d.Source {
+			fmt.Fprintf(w, "location   %s, as the directory says\n", d.Location)
+		}
 		if d.Signer != "" {
 			fmt.Fprintf(w, "signed     %s by %s\n", d.SigningTime.UTC().Format(time.RFC3339), d.Signer)
 		} else {

@@ -20,6 +20,7 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/keys"
 	"scripta/mta/providers"
+	"scripta/mta/revocation"
 	"scripta/register/record"
 )
 
@@ -38,7 +39,7 @@ func (a *app) openIndex(context.Context) error {
 	o := providers.Options{Own: a.publisher.Own, Source: source, Dir: a.dir.Index(), FS: durable.OS, MaxShrink: a.cfg.Index.MaxShrink,
 		WarnAfter: a.cfg.Index.WarnAfter.Duration, Now: a.now, Record: a.recordIndex, Logger: a.log}
 	if source != nil && source.Signed() {
-		o.Trust = &providers.Trust{Roots: a.roots, Signers: a.cfg.Index.Signers}
+		o.Trust = &providers.Trust{Roots: a.roots, Signers: a.cfg.Index.Signers, Revocation: revocation.New(nil)}
 		if a.cfg.Index.Roots != "" {
 			roots, err := keys.LoadCertificates(a.dir.Path(a.cfg.Index.Roots))
 			if err != nil {

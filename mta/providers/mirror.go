@@ -274,6 +274,11 @@ func (m *Mirror) refresh(ctx context.Context, accept string) (*Update, error) {
 	if err != nil {
 		return nil, err
 	}
+	if signature != nil {
+		if err := m.o.Trust.checkRevocation(ctx, signature, now); err != nil {
+			return nil, err
+		}
+	}
 	file, index := sha256.Sum256(content.Data), d.Digest()
 	next := &stored{Source: m.o.Source.String(), Signed: signed, File: hex.EncodeToString(file[:]), Size: len(content.Data), Validators: content.Validators,
 		Index: hex.EncodeToString(index[:]), Taken: now, Checked: now}

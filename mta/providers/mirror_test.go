@@ -21,6 +21,7 @@ import (
 	"scripta/internal/cms"
 	"scripta/internal/durable"
 	"scripta/internal/durable/faultfs"
+	"scripta/mta/revocation"
 )
 
 // authority signs the directory.
@@ -223,12 +224,29 @@ func TestMirrorRefuses(t *testing.T) {
 	if _, err := m.Refresh(t.Context(), ""); err != nil {
 		t.Error(err)
 	}
+	// By a certificate that was revoked; what nobody can tell counts as good.
+	s.offer(of(cert, "a", "y"))
+	s.trust.Revocation = oracle(revocation.Revoked)
+	if _, err := m.Refresh(t.Context(), ""); !errors.Is(err, ErrRevoked) || known(m, "y") {
+		t.Errorf("revoked: %v", err)
+	}
+	s.trust.Revocation = oracle(revocation.Unknown)
+	if _, err := m.Refresh(t.Context(), ""); err != nil || !known(m, "y") {
+		t.Errorf("not known to be revoked: %v", err)
+	}
 	// By subject instead of by hash.
 	s.trust.Signers = []string{s.signer.Certificate().Subject.String()}
 	s.offer(of(cert, "a", "z"))
 	if _, err := m.Refresh(t.Context(), ""); err != nil || !known(m, "z") {
 		t.Error(err)
 	}
+}
+
+// oracle answers about every chain.
+type oracle revocation.State
+
+func (o oracle) Check(context.Context, []*x509.Certificate, time.Time) revocation.Status {
+	return revocation.Status{State: revocation.State(o)}
 }
 
 // What cannot be recorded is not used.

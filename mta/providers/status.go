@@ -9,7 +9,8 @@ import (
 // Status is how a mirror is.
 type Status struct {
 	Source      string    `json:"source"`
-	Copy        bool      `json:"copy"` // there is a copy
+	Location    string    `json:"location"` // where the directory says that it is
+	Copy        bool      `json:"copy"`     // there is a copy
 	Index       string    `json:"index"`
 	File        string    `json:"file"` // of the copy: its SHA-256
 	Signer      string    `json:"signer"`
@@ -36,6 +37,7 @@ func (m *Mirror) Status() Status {
 	}
 	if c := m.copy; c != nil {
 		s.Copy, s.Index, s.File, s.Signer, s.SigningTime, s.Taken, s.Checked = true, c.Index, c.File, c.Signer, c.SigningTime, c.Taken, c.Checked
+		s.Location = m.directory.Location
 		s.Providers, s.Domains = len(m.directory.Providers), m.directory.Domains()
 	}
 	return s

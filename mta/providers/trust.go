@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"scripta/internal/cms"
+	"scripta/mta/revocation"
 )
 
 // Trust says whose signature over the directory counts.
@@ -21,11 +23,18 @@ type Trust struct {
 	// "CN=…,O=…,C=IT"). A certificate that merely leads to a root is not enough:
 	// the same authorities issue for many.
 	Signers []string
+	// Revocation is asked about the chain of who signed a new directory; nil: nobody
+	// is. What nobody can tell counts as good, or a dead responder would stop the
+	// renewal of the index.
+	Revocation interface {
+		Check(ctx context.Context, chain []*x509.Certificate, at time.Time) revocation.Status
+	}
 }
 
 // Signature is what is known of a directory's signature.
 type Signature struct {
 	Certificate *x509.Certificate
+	Chain       []*x509.Certificate
 	Time        time.Time // what the signer claims
 }
 
@@ -37,6 +46,20 @@ var (
 	// time to come: without it an old file could be given back to us for a new one.
 	ErrSigningTime = errors.New("the signature has no signing time that could be")
 )
+
+// ErrRevoked is a good signature under a certificate that was revoked.
+var ErrRevoked = errors.New("the certificate that signed the directory was revoked")
+
+// checkRevocation asks whether the signer's certificate was revoked.
+func (t *Trust) checkRevocation(ctx context.Context, s *Signature, at time.Time) error {
+	if t.Revocation == nil {
+		return nil
+	}
+	if status := t.Revocation.Check(ctx, s.Chain, at); status.State == revocation.Revoked {
+		return fmt.Errorf("%w: %v", ErrRevoked, status)
+	}
+	return nil
+}
 
 // maxAhead is how far a signer's clock may be ahead of ours.
 const maxAhead = 24 * time.Hour
@@ -56,5 +79,5 @@ func (t *Trust) Open(p7m []byte, at time.Time) ([]byte, *Signature, error) {
 	if s.SigningTime.IsZero() || s.SigningTime.After(at.Add(maxAhead)) {
 		return nil, nil, fmt.Errorf("%w: %v", ErrSigningTime, s.SigningTime)
 	}
-	return file, &Signature{Certificate: s.Certificate, Time: s.SigningTime}, nil
+	return file, &Signature{Certificate: s.Certificate, Chain: s.Chain, Time: s.SigningTime}, nil
 }
