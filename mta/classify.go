@@ -109,7 +109,7 @@ func (p *Pipeline) classify(ctx context.Context, s *pec.Signed, from string, rcp
 	if !known {
 		return ordinary(pec.AnomalyOrdinary, fmt.Errorf("no provider of the index signs with certificate %v", sig.Certificate.SerialNumber))
 	}
-	chain, err := cms.VerifyChain(sig.Certificate, sd.Certificates, cms.Policy{Roots: p.roots, At: at, EKU: x509.ExtKeyUsageEmailProtection, Chains: &p.chains})
+	chain, err := cms.VerifyChain(sig.Certificate, sd.Certificates, cms.Policy{Roots: p.incoming.Roots, At: at, EKU: x509.ExtKeyUsageEmailProtection, Chains: &p.chains})
 	if err != nil {
 		return ordinary(pec.AnomalySignature, err)
 	}

@@ -130,6 +130,9 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	if o.SuspendSending == nil {
 		o.SuspendSending = func(context.Context, string, string) (bool, error) { return false, nil }
 	}
+	if o.Incoming.Roots == nil {
+		o.Incoming.Roots = o.Roots
+	}
 	if o.Incoming.Ordinary == nil {
 		o.Incoming.Ordinary = func(string) bool { return false }
 	}

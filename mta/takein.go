@@ -3,6 +3,7 @@ package mta
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,8 @@ import (
 
 // Incoming says how the Incoming Point judges what comes in.
 type Incoming struct {
-	AllowSHA1  bool // signatures under SHA-1 count, and it is recorded
+	Roots      *x509.CertPool // of other providers' signing certificates, and ours
+	AllowSHA1  bool           // signatures under SHA-1 count, and it is recorded
 	Revocation RevocationPolicy
 	Revoked    RevocationChecker         // who is asked, unless the policy is off
 	Ordinary   func(address string) bool // whether a mailbox takes ordinary mail; nil: none does

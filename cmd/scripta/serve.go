@@ -72,6 +72,8 @@ type daemon struct {
 	logins   *logins.Limiter
 	scanner  *scan.Scanner // nil: no message is scanned for viruses
 	smtp     *smtpd.Server
+	incoming *mta.IncomingPoint
+	smtpIn   *smtpd.Server // of other mail servers
 	web      *web
 	queue    *relay.Queue // of messages to other servers
 
@@ -139,7 +141,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	stamping, stopStamping := context.WithCancel(run)
 	var stamped sync.WaitGroup
 	stamped.Go(func() { d.stamper.Run(stamping, d.cfg.TSA.Interval.Duration, drainTime) })
-	ready(fmt.Sprintf("ready smtps=%s submission=%s https=%s tsa=%s metrics=%s log=%s", addresses.Submissions, addresses.Submission,
+	ready(fmt.Sprintf("ready smtps=%s submission=%s incoming=%s https=%s tsa=%s metrics=%s log=%s", addresses.Submissions, addresses.Submission, addresses.Incoming,
 		addresses.HTTPS, addresses.TSA, addresses.Metrics, d.cfg.Origin()))
 
 	var err error
@@ -155,7 +157,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	drain, cancelDrain := context.WithTimeout(context.Background(), drainTime)
 	defer cancelDrain()
 	stopRelay()
-	if serr := d.smtp.Shutdown(drain, d.access.Busy); serr != nil {
+	if serr := errors.Join(d.smtp.Shutdown(drain, d.access.Busy), d.smtpIn.Shutdown(drain, d.incoming.Busy)); serr != nil {
 		d.log.Warn("messages under way were cut off; their senders got no 250", "err", serr)
 	}
 	relayed.Wait() // what other servers answered is recorded before the pipeline stops
@@ -189,8 +191,13 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	if err := d.openRelay(); err != nil {
 		return errors.Join(err, sp.Close())
 	}
+	incoming, err := d.incomingOptions()
+	if err != nil {
+		return errors.Join(err, sp.Close())
+	}
 	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: d.mirror.Index, Composer: d.composer,
-		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Scanner: d.virusScanner(), PassUnscanned: d.cfg.Scan.OnFailure == config.ScanPass, Relay: d.queue, Ordinary: d.cfg.Relay.Ordinary, Logger: d.log,
+		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Scanner: d.virusScanner(), PassUnscanned: d.cfg.Scan.OnFailure == config.ScanPass, Logger: d.log,
+		Incoming: incoming, Relay: d.queue, Ordinary: d.cfg.Relay.Ordinary,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {
 		return errors.Join(err, sp.Close())
@@ -219,6 +226,7 @@ func (d *daemon) listen(l *listeners, at config.Addresses) error {
 	d.smtp = smtpd.NewServer(smtpd.Config{Domain: d.cfg.Domain, Backend: d.access, TLS: tlsConfig, MaxMessageBytes: m.MaxMessageBytes,
 		MaxRecipients: m.SMTPMaxRecipients, Connections: m.MaxConnections, PerAddress: m.MaxConnectionsPerAddress,
 		Idle: m.IdleTimeout.Duration, Total: m.TotalTimeout.Duration, Logger: d.log})
+	d.openIncoming(tlsConfig)
 	if err := l.control(d.dir.Control(), d.controlHandler()); err != nil {
 		return err
 	}
@@ -230,6 +238,7 @@ func (d *daemon) listen(l *listeners, at config.Addresses) error {
 	}{
 		{name: "submission over TLS", address: at.Submissions, serve: d.smtp.ServeTLS},
 		{name: "submission with STARTTLS", address: at.Submission, serve: d.smtp.ServeStartTLS},
+		{name: "mail from other providers", address: at.Incoming, serve: d.smtpIn.ServeOpportunistic},
 		{name: "HTTPS", address: at.HTTPS, handler: d.web.public, tls: tlsConfig},
 		{name: "metrics", address: at.Metrics, handler: d.web.metrics},
 		{name: "time-stamp authority", address: at.TSA, handler: d.tsaHandler()},

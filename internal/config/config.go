@@ -51,7 +51,7 @@ type Listen struct {
 	PortBase    int    `toml:"port_base" range:"0..64540" doc:"Added to each well-known port; 0 = the real ports, which need privileges"`
 	Submissions string `toml:"submissions" doc:"Submission over TLS (SMTPS), port_base + 465"`
 	Submission  string `toml:"submission" doc:"Submission with STARTTLS, port_base + 587"`
-	Incoming    string `toml:"incoming" doc:"Mail from other providers, port_base + 25; \"off\" in this release, which cannot verify it yet"`
+	Incoming    string `toml:"incoming" doc:"Mail from other providers, and ordinary mail, port_base + 25"`
 	HTTPS       string `toml:"https" doc:"API and published log, port_base + 443"`
 	IMAPS       string `toml:"imaps" doc:"IMAP over TLS, port_base + 993; \"off\" in this release, which does not serve it: mailboxes are Maildir++ folders"`
 	POP3S       string `toml:"pop3s" doc:"POP3 over TLS, port_base + 995; \"off\" in this release, which does not serve it"`
@@ -163,7 +163,6 @@ func Default(domain, provider string, portBase int) Config {
 		Listen: Listen{
 			Host:     "127.0.0.1",
 			PortBase: portBase,
-			Incoming: Closed,
 			IMAPS:    Closed,
 			POP3S:    Closed,
 		},

@@ -232,7 +232,7 @@ func TestAddresses(t *testing.T) {
 	l.Metrics = Closed
 	l.Submission = "[::1]:2587"
 	want := Addresses{
-		Submissions: "127.0.0.1:10465", Submission: "[::1]:2587", HTTPS: "127.0.0.1:10443",
+		Submissions: "127.0.0.1:10465", Submission: "[::1]:2587", Incoming: "127.0.0.1:10025", HTTPS: "127.0.0.1:10443",
 		TSA: "127.0.0.1:10318",
 	}
 	if got := l.Addresses(); got != want {

@@ -63,7 +63,7 @@ func (a *Audit) record(ctx context.Context, index uint64, leaf merkle.Leaf) {
 	switch kind := f.Record.Kind; {
 	case kind.Issued():
 		a.message(ctx, place, f)
-	case kind == record.Submitted && a.o.KeepsContents:
+	case cameIn(f.Record) && a.o.KeepsContents:
 		a.content(ctx, place, f, false)
 	case kind == record.Quarantined:
 		a.content(ctx, place, f, true)
@@ -74,6 +74,19 @@ func (a *Audit) record(ctx context.Context, index uint64, leaf merkle.Leaf) {
 			a.wrong(place, "%v", err)
 		}
 	}
+}
+
+// cameIn says whether a record tells of a message that came in from outside, whose
+// octets are kept as those of its transaction. What passes between two mailboxes of
+// this provider is kept as what was submitted.
+func cameIn(r *record.Record) bool {
+	switch r.Kind {
+	case record.Submitted:
+		return true
+	case record.Received, record.NotificationReceived, record.UncertifiedReceived:
+		return r.Peer.Address != ""
+	}
+	return false
 }
 
 // message checks that the message which a record tells of is kept, byte for byte.
