@@ -25,7 +25,9 @@ type placement struct {
 	envelope bool   // the message is a submission's envelope
 	place    int    // of the recipient in that submission
 
+	number    int  // of the recipient in its delivery, from 1; 0 for notices
 	elsewhere bool // the mailbox is not ours: a relay job takes the message there
+	late      bool // its mailbox fails for now: it gets a stage of its own
 	prepared  *mailbox.Prepared
 	failed    error // for this mailbox alone
 }
@@ -36,6 +38,7 @@ type placed struct {
 	Moment    moment         `json:"moment"`
 	Failed    map[int]string `json:"failed,omitempty"`
 	Elsewhere []int          `json:"elsewhere,omitempty"` // handed to relay jobs, which are durable
+	Late      map[int]int    `json:"late,omitempty"`      // left to a stage of their own, by their place: their number
 }
 
 // place puts messages into mailboxes so that each is there exactly once whatever
@@ -54,8 +57,10 @@ type placed struct {
 // sent at once; the job alone, whose note it needs, must not be forgotten before
 // the folders are fsynced. The next stage's 1 does that, or finish.
 //
-// A mailbox that cannot be written fails alone (placement.failed). A full disk
-// fails the whole stage, which is run again. verdict, if given, may fail
+// A mailbox that refuses for good fails alone (placement.failed). One whose files
+// the disk gives an error for is left out (placement.late), and a stage of its own
+// tries again without holding up the others: such a stage, of one placement, fails
+// with a *heldUp. A full disk fails the whole stage, which is run again. verdict, if given, may fail
 // placements before they are written; what it decided is in the note.
 //
 // The note alone tells what became of a placement, now and on every rerun: what
@@ -64,6 +69,7 @@ type placed struct {
 //
 // named is the time in the files' names, which must be the same on every run.
 func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placement, verdict func(i int) error) (moment, error) {
+	t.stuck = nil
 	var note placed
 	if done, err := t.noted(stage, &note); err != nil {
 		return moment{}, err
@@ -71,6 +77,9 @@ func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placemen
 		for i, x := range all {
 			if text, failed := note.Failed[i]; failed {
 				x.failed = errors.New(text)
+				continue
+			}
+			if _, x.late = note.Late[i]; x.late {
 				continue
 			}
 			if x.elsewhere = slices.Contains(note.Elsewhere, i); x.elsewhere {
@@ -105,7 +114,18 @@ func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placemen
 		if x.failed != nil {
 			final := refusal(x.failed)
 			if final == nil {
-				return moment{}, x.failed
+				if !ofOneMailbox(x.failed) {
+					return moment{}, x.failed
+				}
+				if len(all) == 1 {
+					return moment{}, &heldUp{x.failed}
+				}
+				x.late, x.failed = true, nil
+				if note.Late == nil {
+					note.Late = map[int]int{}
+				}
+				note.Late[i] = x.number
+				continue
 			}
 			x.failed = final
 			if note.Failed == nil {
@@ -161,10 +181,12 @@ func (p *Pipeline) prepare(t *task, x *placement, named time.Time) error {
 	return err
 }
 
-// publish moves what was prepared.
+// publish moves what was prepared. Once that is noted it has happened, whatever the
+// disk says of one mailbox (task.stuck): what follows from it goes on, and then who
+// called place fails, so that the job is run again.
 func (p *Pipeline) publish(t *task, all []*placement) error {
 	for _, x := range all {
-		if x.failed != nil || x.elsewhere {
+		if x.failed != nil || x.elsewhere || x.late {
 			continue
 		}
 		switch err := p.boxes.Move(x.prepared); {
@@ -173,6 +195,9 @@ func (p *Pipeline) publish(t *task, all []*placement) error {
 		case errors.Is(err, mailbox.ErrNoMailbox):
 			p.metrics.Alarms.Add(1)
 			p.log.Error("a mailbox was removed while a message was put into it", "tx", t.id(), "record", x.message.ID.String())
+		case ofOneMailbox(err):
+			t.stuck = append(t.stuck, &heldUp{err})
+			p.log.Warn("a delivered message is not in its mailbox yet, because the disk gives an error", "tx", t.id(), "record", x.message.ID.String(), "err", err)
 		default:
 			return fmt.Errorf("couldn't publish to the mailboxes: %w", err)
 		}

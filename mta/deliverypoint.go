@@ -44,32 +44,42 @@ func (d *delivery) place(i int) uint32 {
 
 // run delivers, at most stage mailboxes at a time: the same number on every run.
 func (d *delivery) run(ctx context.Context, stage int) error {
+	var held waits
 	for from := 0; from < len(d.recipients); from += stage {
-		if err := d.group(ctx, from, min(from+stage, len(d.recipients))); err != nil {
+		var some []int
+		for n := from; n < min(from+stage, len(d.recipients)); n++ {
+			some = append(some, n)
+		}
+		notices := d.notices
+		if from > 0 {
+			notices = nil
+		}
+		if err := held.keep(d.group(ctx, deliverStage(from), fmt.Sprintf("outcome/%d", from), some, notices)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return held.err()
 }
 
 // deliverStage is the note of the stage that begins with a recipient.
 func deliverStage(from int) string { return fmt.Sprintf("deliver/%d", from) }
 
-// group delivers to the recipients from one to before another.
-func (d *delivery) group(ctx context.Context, from, to int) error {
+// lateStage is the note of a recipient's own stage, whose mailbox failed in that of
+// the others.
+func lateStage(n int) string { return fmt.Sprintf("deliver/late/%d", n) }
+
+// group delivers to some recipients, given by their numbers from 0 on, and then
+// alone to each whose mailbox failed. stage and outcome name the two steps of it.
+func (d *delivery) group(ctx context.Context, stage, outcome string, recipients []int, notices []notice) error {
 	p := d.p
-	var notices []notice
-	if from == 0 {
-		notices = d.notices
-	}
 	var all []*placement
 	for _, n := range notices {
 		all = append(all, n.placement)
 	}
-	for _, r := range d.recipients[from:to] {
-		all = append(all, &placement{mailbox: r, message: d.env.message})
+	for _, n := range recipients {
+		all = append(all, &placement{mailbox: d.recipients[n], message: d.env.message, number: n + 1})
 	}
-	at, err := p.place(d.t, deliverStage(from), d.begun, all, func(i int) error {
+	at, err := p.place(d.t, stage, d.begun, all, func(i int) error {
 		if i < len(notices) {
 			return nil
 		}
@@ -78,15 +88,23 @@ func (d *delivery) group(ctx context.Context, from, to int) error {
 	if err != nil {
 		return err
 	}
+	held := d.t.stuck
 	b := p.batch(d.t)
-	outcomes := make([]notice, to-from)
-	for i, x := range all[len(notices):] {
-		n := d.place(from + i)
-		outcome, err := d.outcome(b, n, x, at)
+	var (
+		outcomes []notice
+		late     []int
+	)
+	for _, x := range all[len(notices):] {
+		if x.late {
+			late = append(late, x.number-1)
+			continue
+		}
+		n := d.place(x.number - 1)
+		o, err := d.outcome(b, n, x, at)
 		if err != nil {
 			return err
 		}
-		outcomes[i] = notice{outcome, record.MakeID(d.tx, stepOutcomeNotified, n)}
+		outcomes = append(outcomes, notice{o, record.MakeID(d.tx, stepOutcomeNotified, n)})
 	}
 	for _, n := range notices {
 		b.notification(d.about(), n, at)
@@ -94,7 +112,20 @@ func (d *delivery) group(ctx context.Context, from, to int) error {
 	if err := b.commit(ctx); err != nil {
 		return err
 	}
-	return p.handOver(ctx, d.t, fmt.Sprintf("outcome/%d", from), d.begun, outcomes, d.about)
+	if len(outcomes) > 0 {
+		if err := held.keep(p.handOver(ctx, d.t, outcome, d.begun, outcomes, d.about)); err != nil {
+			return err
+		}
+	}
+	if err := held.keep(p.handOverLate(ctx, d.t, stage, d.begun, notices, d.about)); err != nil {
+		return err
+	}
+	for _, n := range late {
+		if err := held.keep(d.group(ctx, lateStage(n), fmt.Sprintf("outcome/late/%d", n), []int{n}, nil)); err != nil {
+			return err
+		}
+	}
+	return held.err()
 }
 
 // outcome records what became of one recipient and issues the delivery receipt
@@ -187,7 +218,7 @@ func (p *Pipeline) admits(address string, size int64) error {
 // begun with the facts of what the message is about. What went elsewhere gets its
 // records from its relay job.
 func (b *batch) notification(r *record.Record, n notice, at moment) {
-	if n.elsewhere {
+	if n.elsewhere || n.late {
 		return
 	}
 	r.Kind, r.Time, r.Detail = record.NotificationDelivered, at.Time, at.detail()

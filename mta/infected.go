@@ -56,10 +56,11 @@ func (p *Pipeline) refuseInfectedReception(ctx context.Context, t *task, r *rece
 		return err
 	}
 	about := func() *record.Record { return r.record(p, id, record.NotificationDelivered) }
+	var held waits
 	for from, stage := 0, stageOf(weight); from < len(told); from += stage {
-		if err := p.handOver(ctx, t, fmt.Sprintf("virus/%d", from), r.Moment.Time, told[from:min(from+stage, len(told))], about); err != nil {
+		if err := held.keep(p.handOver(ctx, t, fmt.Sprintf("virus/%d", from), r.Moment.Time, told[from:min(from+stage, len(told))], about)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return held.err()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"scripta/mta/pec"
 	"scripta/mta/relay"
@@ -86,6 +88,11 @@ func (p *Pipeline) lateHere(d *dispatch) error {
 		var note placed
 		if delivered[i], err = d.t.noted(deliverStage(n/stage*stage), &note); err != nil {
 			return err
+		}
+		if slices.Contains(slices.Collect(maps.Values(note.Late)), n+1) {
+			if delivered[i], err = d.t.noted(lateStage(n), new(placed)); err != nil {
+				return err
+			}
 		}
 		n++
 	}

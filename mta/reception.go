@@ -197,20 +197,27 @@ func (p *Pipeline) takeCharge(ctx context.Context, t *task, r *reception) error 
 		return err
 	}
 	about := func() *record.Record { return r.record(p, id, record.NotificationDelivered) }
-	err = p.handOver(ctx, t, "take-charge", r.Moment.Time, []notice{
-		{&placement{mailbox: r.Service, message: m.Issued, bypassQuota: true}, record.MakeID(id, stepTakeChargeNotified, 0)}}, about)
+	var held waits
+	err = held.keep(p.handOver(ctx, t, "take-charge", r.Moment.Time, []notice{
+		{&placement{mailbox: r.Service, message: m.Issued, bypassQuota: true}, record.MakeID(id, stepTakeChargeNotified, 0)}}, about))
 	if err != nil {
 		return err
 	}
 	if r.infected() {
-		return p.refuseInfectedReception(ctx, t, r)
+		if err := held.keep(p.refuseInfectedReception(ctx, t, r)); err != nil {
+			return err
+		}
+		return held.err()
 	}
 	weight, err := r.weight(p, id)
 	if err != nil {
 		return err
 	}
 	d := &delivery{p: p, t: t, env: env, tx: id, begun: r.Moment.Time, recipients: r.Recipients, about: about}
-	return d.run(ctx, stageOf(weight))
+	if err := held.keep(d.run(ctx, stageOf(weight))); err != nil {
+		return err
+	}
+	return held.err()
 }
 
 // passNotification puts a receipt or notice of another provider unchanged into the
@@ -219,10 +226,14 @@ func (p *Pipeline) takeCharge(ctx context.Context, t *task, r *reception) error 
 func (p *Pipeline) passNotification(ctx context.Context, t *task, r *reception) error {
 	id := t.job.ID
 	about := func() *record.Record { return r.record(p, id, record.NotificationDelivered) }
-	if err := p.reach(ctx, t, r, r.issued(id), about); err != nil {
+	var held waits // it counts, though a mailbox does not have it yet
+	if err := held.keep(p.reach(ctx, t, r, r.issued(id), about)); err != nil {
 		return err
 	}
-	return p.hear(ctx, r)
+	if err := p.hear(ctx, r); err != nil {
+		return err
+	}
+	return held.err()
 }
 
 // hear tells the message that a notification is about what it says of its
@@ -244,16 +255,17 @@ func (p *Pipeline) reach(ctx context.Context, t *task, r *reception, m *receipts
 		return err
 	}
 	stage := stageOf(weight)
+	var held waits
 	for from := 0; from < len(r.Recipients); from += stage {
 		var all []notice
 		for i, a := range r.Recipients[from:min(from+stage, len(r.Recipients))] {
 			all = append(all, notice{&placement{mailbox: a, message: m, bypassQuota: true}, record.MakeID(t.job.ID, stepReached, uint32(from+i))})
 		}
-		if err := p.handOver(ctx, t, fmt.Sprintf("reach/%d", from), r.Moment.Time, all, about); err != nil {
+		if err := held.keep(p.handOver(ctx, t, fmt.Sprintf("reach/%d", from), r.Moment.Time, all, about)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return held.err()
 }
 
 // weight is about the size of the largest record that any step of the reception

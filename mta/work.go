@@ -73,6 +73,7 @@ type task struct {
 	rerun      bool                // an earlier run, of this process or another, may have stored or recorded something
 	held       *receipts.Held      // messages and contents of this run
 	moved      []*mailbox.Prepared // published in this run, and not flushed yet
+	stuck      waits               // of the last place: published by its note, and kept by the disk from its mailbox
 	dispatch   *dispatch           // nil unless it is a submission that is followed
 
 	// notes is held while the job's notes are read or added to: what others answer

@@ -30,6 +30,19 @@ type Delivery struct {
 	BypassQuota bool
 }
 
+// FileError is an error of the files of one mailbox; errors.Is tells which. What a
+// Delivery's Write fails with is none.
+type FileError struct {
+	Mailbox string
+	Err     error
+}
+
+// Error gives the cause.
+func (e *FileError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *FileError) Unwrap() error { return e.Err }
+
 // Prepared is a message that is or was in tmp/, to be synced and published. It
 // holds no resource and may be dropped.
 type Prepared struct {
@@ -67,29 +80,30 @@ func (s *Store) Prepare(d Delivery) (*Prepared, error) {
 	fail := func(err error) (*Prepared, error) {
 		return nil, fmt.Errorf("couldn't prepare a message for %s: %w", d.Mailbox, err)
 	}
+	broken := func(err error) (*Prepared, error) { return fail(&FileError{d.Mailbox, err}) }
 	p := s.Resume(d.Mailbox, d.Name, d.Size, d.Time)
 	if p.err != nil {
 		return fail(p.err)
 	}
 	if !d.BypassQuota {
 		if err := s.CheckQuota(d.Mailbox, d.Size); err != nil {
-			return fail(err)
+			return broken(err)
 		}
 	}
 	if old := s.leftOver(p); old != "" {
 		// It would be published a second time by a rerun of Publish.
 		if err := s.fs.Remove(filepath.Join(p.in("tmp"), old)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fail(err)
+			return broken(err)
 		}
 	}
 	name := filepath.Join(p.in("tmp"), p.file)
 	f, err := s.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fail(noBox(err))
+		return broken(noBox(err))
 	}
 	err = s.write(f, d)
-	if cerr := f.Close(); err == nil {
-		err = cerr
+	if cerr := f.Close(); err == nil && cerr != nil {
+		err = &FileError{d.Mailbox, cerr}
 	}
 	if err != nil {
 		_ = s.fs.Remove(name)
@@ -105,7 +119,7 @@ func (s *Store) write(f io.Writer, d Delivery) error {
 		w.Reset(nil)
 		s.writers.Put(w)
 	}()
-	c := &counter{w: f, left: d.Size}
+	c := &counter{w: f, mailbox: d.Mailbox, left: d.Size}
 	w.Reset(c)
 	if err := d.Write(w); err != nil {
 		return err
@@ -121,8 +135,9 @@ func (s *Store) write(f io.Writer, d Delivery) error {
 
 // counter writes no more than left bytes.
 type counter struct {
-	w    io.Writer
-	left int64
+	w       io.Writer
+	mailbox string
+	left    int64
 }
 
 func (c *counter) Write(b []byte) (int, error) {
@@ -131,6 +146,9 @@ func (c *counter) Write(b []byte) (int, error) {
 	}
 	n, err := c.w.Write(b)
 	c.left -= int64(n)
+	if err != nil {
+		err = &FileError{c.mailbox, err}
+	}
 	return n, err
 }
 
@@ -230,7 +248,7 @@ func (s *Store) Move(ps ...*Prepared) error {
 		there, err := s.move(p)
 		p.moved, p.absent, p.counted = err == nil && there, err == nil && !there, false
 		if err != nil {
-			errs = append(errs, fmt.Errorf("couldn't publish a message to %s: %w", p.mailbox, err))
+			errs = append(errs, fmt.Errorf("couldn't publish a message to %s: %w", p.mailbox, &FileError{p.mailbox, err}))
 		}
 	}
 	return errors.Join(errs...)
