@@ -177,7 +177,7 @@ func (a *attempt) deliver(ctx context.Context, g group) {
 	addresses := 0
 	var last *Answer
 	fail := func(ans Answer) {
-		if last == nil || last.State == Refused || ans.State == Deferred {
+		if last == nil || weight(&ans) >= weight(last) {
 			last = &ans
 		}
 	}
@@ -215,6 +215,18 @@ func (a *attempt) deliver(ctx context.Context, g group) {
 		last = &Answer{State: Deferred, Enhanced: "4.4.4", Text: "there is no server to try"}
 	}
 	a.settle(a.unsettled(g.recipients), *last)
+}
+
+// weight says which of several servers' answers counts: that it may go later before that it never will, and then what a
+// server said before that there was none.
+func weight(a *Answer) (w int) {
+	if a.State == Deferred {
+		w = 2
+	}
+	if a.Peer.Address != "" {
+		w++
+	}
+	return w
 }
 
 // addresses are the IP addresses of a host, in the resolver's order.
