@@ -182,7 +182,7 @@ func (w *writer) fill(ctx context.Context) error {
 	if err := w.leaves(ctx, cp.Size); err != nil {
 		return err
 	}
-	for _, name := range []string{"receipts", "holds", "timestamps", "extracts", "frozen", "mail", "accounts", "scripta.toml", "public", "keys"} {
+	for _, name := range []string{"receipts", "holds", "timestamps", "extracts", "frozen", "index", "mail", "accounts", "scripta.toml", "public", "keys"} {
 		if err := w.tree(ctx, name); err != nil {
 			return err
 		}
