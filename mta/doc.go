@@ -17,9 +17,16 @@
 //  4. Delivery Point (§3.3). The envelope is put into each recipient's mailbox
 //     and the author gets a delivery receipt, or a non-delivery.
 //
+// For recipients elsewhere the envelope becomes relay jobs, one for each provider or
+// ordinary domain, which mta/relay sends. The job then waits, without a worker, for
+// receipts ([Pipeline.heard]), for what other servers answer ([Pipeline.Relayed]) and
+// for time (§3.1.6: notices after 12 hours and before 24). Each is noted before anybody
+// is told (dispatch). Receipts for authors elsewhere go the same way.
+//
 // What it promises: every message answered 250 ends in exactly one acceptance
-// and, for each recipient, exactly one delivery or non-delivery, whatever
-// process dies when; each of them is one record in the register. A job that a
+// and, for each certified recipient, an outcome: a delivery or non-delivery of ours,
+// or what another provider sends, or the notice that nothing came; whatever
+// process dies when. Each of them is one record in the register. A job that a
 // crash interrupts is run again from the start: what was decided is read from
 // its notes, what was issued comes from the receipt store, what was appended is
 // found again by its record id, and what was published is not published twice.

@@ -87,7 +87,6 @@ func TestLateHere(t *testing.T) {
 // handed is a job whose receipts go to another provider, as a reception's do.
 type handed struct {
 	*submission
-	message *issued
 }
 
 func (h *handed) carry(ctx context.Context, p *Pipeline, t *task, _ *slog.Logger) error {

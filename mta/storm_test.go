@@ -1,0 +1,109 @@
+package mta
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"scripta/internal/durable"
+	"scripta/mta/pec"
+	"scripta/mta/relay"
+)
+
+// Workers, the relay's queue, receipts that come back, some before it is known that
+// the envelope was taken, and the clock of all recipients at once: each message ends
+// with what its recipient's provider said, once.
+func TestManyElsewhereAtOnce(t *testing.T) {
+	t.Parallel()
+	const messages = 40
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		sent    sync.WaitGroup
+		attempt atomic.Int64
+		failed  atomic.Pointer[error]
+	)
+	note := func(err error) {
+		if err != nil {
+			failed.Store(&err)
+		}
+	}
+	send := func(ctx context.Context, l *relay.Letter, open relay.Opener) *relay.Result {
+		r, err := open(ctx, l)
+		if err != nil {
+			note(err)
+			return &relay.Result{Time: time.Now()}
+		}
+		signed, err := pec.ReadSigned(r, pec.DefaultLimits())
+		note(err)
+		note(r.Close())
+		result := &relay.Result{Time: time.Now()}
+		n := attempt.Add(1)
+		for _, to := range l.Recipients {
+			a := relay.Answer{Recipient: to, State: relay.Taken, Code: 250, Text: "ok"}
+			if n%5 == 0 {
+				a.State, a.Code = relay.Deferred, 451
+			}
+			result.Answers = append(result.Answers, a)
+		}
+		if n%5 != 0 {
+			sent.Go(func() { // the other provider's receipts
+				for _, kind := range []pec.Kind{pec.TakeCharge, pec.Delivery, pec.Delivery} {
+					at, err := p.now()
+					note(err)
+					note(p.heard(ctx, kind, signed.Certification.EnvelopeID, l.Recipients, at, "Altro", ""))
+				}
+			})
+		}
+		return result
+	}
+	queue := relay.NewQueue(relay.Options{Send: send, Handle: func(ctx context.Context, l *relay.Letter, r *relay.Result) error { return p.Relayed(ctx, l, r) },
+		Open:     func(ctx context.Context, l *relay.Letter) (io.ReadCloser, error) { return p.OpenLetter(ctx, l) },
+		Sessions: 16, PerDestination: 8, FirstDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	p.relay = queue
+	ctx, stop := context.WithCancel(t.Context())
+	running := make(chan struct{})
+	go func() { defer close(running); queue.Run(ctx, time.Second) }()
+	p.Start(8)
+	var all sync.WaitGroup
+	for i := range messages {
+		all.Go(func() {
+			_, err := p.send(fmt.Sprint(i), listed(rossi, "lucia@"+domain), rossi, "lucia@"+domain)
+			note(err)
+		})
+	}
+	looking := make(chan struct{})
+	go func() {
+		defer close(looking)
+		for range messages {
+			p.look()
+		}
+	}()
+	all.Wait()
+	<-looking
+	until(t, "every message ends", p.idle)
+	stop()
+	<-running
+	sent.Wait()
+	if err := failed.Load(); err != nil {
+		t.Error(*err)
+	}
+	if got := w.mailboxOf("mario"); !maps.Equal(got, map[pec.Kind]int{pec.Acceptance: messages, pec.Delivery: messages}) {
+		t.Errorf("mario has %v", got)
+	}
+	if n := p.metrics.Alarms.Load() + p.metrics.Retries.Load(); n != 0 {
+		t.Errorf("%d alarms and retries", n)
+	}
+	if err := p.end(); err != nil {
+		t.Error(err)
+	}
+}
