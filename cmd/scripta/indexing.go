@@ -185,6 +185,23 @@ func (d *daemon) indexRole() (string, error) {
 	return detail, nil
 }
 
+// renewBefore is how long before its end the signing certificate should be renewed:
+// the directory of providers, and everybody's copy of it, must know the new one first.
+const renewBefore = 30 * 24 * time.Hour
+
+// signingRole tells of the certificate that signs envelopes and receipts.
+func (d *daemon) signingRole() (string, error) {
+	end := d.signer.Certificate().NotAfter
+	until := end.UTC().Format(time.DateOnly)
+	switch left := time.Until(end); {
+	case left < 0:
+		return "", fmt.Errorf("the certificate that signs ended on %s: nobody takes what we send; see docs/operating.md (directory of providers)", until)
+	case left < renewBefore:
+		return "", warn("the certificate that signs ends on %s: renew it, and have the new one put into the directory of providers first", until)
+	}
+	return "until " + until, nil
+}
+
 // publishOwn answers for our own signed LDIF, and leaves the rest to next.
 func (d *daemon) publishOwn(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

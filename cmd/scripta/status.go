@@ -96,6 +96,7 @@ func (d *daemon) roles() []roleCheck {
 		{"accounts", d.accountsRole},
 		{"virus scan", d.scanRole},
 		{"providers", d.indexRole},
+		{"signing", d.signingRole},
 		{"disk", d.diskRole},
 		{"clock", d.clockRole},
 		{"time stamps", d.stampsRole},

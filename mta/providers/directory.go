@@ -84,7 +84,13 @@ type directoryReader struct {
 	faults []*ldif.Fault
 }
 
+// mostFaults bounds what is remembered of what is wrong.
+const mostFaults = 10_000
+
 func (r *directoryReader) fault(e *ldif.Entry, err error) {
+	if len(r.faults) >= mostFaults {
+		return
+	}
 	r.faults = append(r.faults, &ldif.Fault{Line: e.Line, DN: e.DN, Err: err})
 }
 
@@ -316,7 +322,7 @@ func (r *directoryReader) domains() {
 				owner[d] = p
 				return false
 			}
-			r.faults = append(r.faults, &ldif.Fault{DN: dn(p), Err: fmt.Errorf("the domain %s is also of %s, which keeps it", d, first)})
+			r.fault(&ldif.Entry{DN: dn(p)}, fmt.Errorf("the domain %s is also of %s, which keeps it", d, first))
 			return true
 		})
 	}

@@ -59,7 +59,7 @@ func (l LDAP) entries(ctx context.Context) ([]*ldif.Entry, error) {
 	// The library has no context of its own: closing what it reads ends it.
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
-	conn := ldap.NewConn(&boundedConn{Conn: raw, left: 2 * maxFile}, secure)
+	conn := ldap.NewConn(&boundedConn{Conn: raw, left: maxFile}, secure)
 	conn.SetTimeout(answerTime)
 	conn.Start()
 	defer conn.Close()
