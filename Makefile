@@ -66,7 +66,7 @@ bin/bench-tessera: bench/tessera/main.go bench/tessera/go.mod
 # The full figures; results go into docs/soak.md by hand. Tests that need a
 # program that is absent are skipped and say so.
 soak: build
-	go test -count=1 -timeout 12h -v -run 'Kill|Power|Mutation|Published|Large|BitFlips' ./cmd/scripta -args -soak
+	go test -count=1 -timeout 12h -v -run 'Kill|Power|Chaos|Mutation|Published|Large|Many|BitFlips' ./cmd/scripta -args -soak
 
 # A thousand SIGKILLs of a register under load; about ten minutes.
 soak-kills:

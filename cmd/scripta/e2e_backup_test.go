@@ -18,7 +18,7 @@ import (
 // bringBack restores a backup into a new folder.
 func (p *provider) bringBack(t *testing.T, from, keys string, args ...string) (*provider, string) {
 	t.Helper()
-	r := &provider{dir: config.Dir(filepath.Join(t.TempDir(), "back")), log: filepath.Join(t.TempDir(), "log")}
+	r := &provider{domain: testDomain, dir: config.Dir(filepath.Join(t.TempDir(), "back")), log: filepath.Join(t.TempDir(), "log")}
 	out, err := run(t, binary, append([]string{"restore", "--from", from, "--keys", keys, "--dir", string(r.dir)}, args...)...)
 	if err != nil {
 		t.Fatalf("restore: %v\n%s", err, out)
@@ -294,7 +294,7 @@ func TestRestoreAsksWitnesses(t *testing.T) {
 		t.Errorf("the witness was not asked: %s", out)
 	}
 	r.command(t, "log", "accept-rollback", "--yes-records-are-lost")
-	back := &provider{dir: config.Dir(whole)}
+	back := &provider{domain: testDomain, dir: config.Dir(whole)}
 	if out := back.command(t, "log", "accept-rollback", "--yes-records-are-lost"); !strings.Contains(out, "goes on") {
 		t.Errorf("a disk that was rolled back whole: %s", out)
 	}

@@ -80,9 +80,9 @@ func (p *provider) setQuota(t *testing.T, local string, bytesLeft int64) {
 	}
 	lines := strings.SplitAfter(string(text), "\n")
 	for i, line := range lines {
-		if rest, ok := strings.CutPrefix(line, address(local)+":"); ok {
+		if rest, ok := strings.CutPrefix(line, p.address(local)+":"); ok {
 			head, _, _ := strings.Cut(rest, "*:bytes=")
-			lines[i] = fmt.Sprintf("%s:%s*:bytes=%d\n", address(local), head, bytesLeft)
+			lines[i] = fmt.Sprintf("%s:%s*:bytes=%d\n", p.address(local), head, bytesLeft)
 		}
 	}
 	if err := os.WriteFile(p.dir.Accounts(), []byte(strings.Join(lines, "")), 0o600); err != nil {

@@ -181,7 +181,7 @@ func newFlipper(t *testing.T, from string) *flipper {
 	f := &flipper{original: filepath.Join(t.TempDir(), "original"), files: map[string][]string{},
 		host: fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))}
 	copyFolder(t, from, f.original)
-	configured := &provider{dir: config.Dir(f.original)}
+	configured := &provider{domain: testDomain, dir: config.Dir(f.original)}
 	configured.configure(t, func(c *config.Config) { c.Listen.Host = f.host })
 	f.listen = configured.listen
 	settled := time.Now().Add(-time.Second) // or its sum is not kept yet
@@ -232,7 +232,7 @@ func (f *flipper) copy(t *testing.T) *provider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &provider{dir: config.Dir(filepath.Join(dir, "pec")), log: filepath.Join(dir, "log")}
+	p := &provider{domain: testDomain, dir: config.Dir(filepath.Join(dir, "pec")), log: filepath.Join(dir, "log")}
 	copyFolder(t, f.original, string(p.dir))
 	p.listen = f.listen
 	return p

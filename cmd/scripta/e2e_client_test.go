@@ -54,7 +54,7 @@ func (p *provider) login(local string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.user = address(local)
+	c.user = p.address(local)
 	if err := c.auth(c.user, testPassword); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,19 +46,7 @@ type killStorm struct {
 	p               *provider
 	strike          func() // ends the daemon, and perhaps more than that
 	messages, kills int
-
-	acked atomic.Int64
-
-	mu       sync.Mutex // guards attempts
-	attempts []*attempt
-}
-
-// attempt is one time that a client tried to hand in a message. Its Message-ID
-// is its own.
-type attempt struct {
-	letter
-	rcpt  []string
-	acked bool // 250 was read
+	crowd
 }
 
 // shape makes the n-th message; the try gives the Message-ID.
@@ -95,8 +82,9 @@ func (s *killStorm) run() {
 	close(work)
 	var clients sync.WaitGroup
 	stop, finished := make(chan struct{}), make(chan struct{})
+	s.write, s.home = s.shape, func(string) *provider { return s.p }
 	for range killClients {
-		clients.Go(func() { s.client(work, stop) })
+		clients.Go(func() { s.client(s.t, work, stop) })
 	}
 	go func() { clients.Wait(); close(finished) }()
 	failed := true
@@ -107,7 +95,7 @@ func (s *killStorm) run() {
 		<-finished
 	}()
 	for k := range s.kills {
-		s.reach(int64((k+1)*s.messages/(s.kills+1)), finished)
+		s.reach(s.t, int64((k+1)*s.messages/(s.kills+1)), finished)
 		s.pause(40 * time.Millisecond)
 		s.strike()
 		s.p.spawn(s.t)
@@ -125,79 +113,9 @@ func (s *killStorm) run() {
 	failed = false
 }
 
-// reach waits until so many messages were answered 250.
-func (s *killStorm) reach(n int64, finished <-chan struct{}) {
-	eventually(s.t, 2*time.Minute, fmt.Sprintf("%d messages accepted", n), func() bool {
-		select {
-		case <-finished:
-			return true
-		default:
-			return s.acked.Load() >= n
-		}
-	})
-}
-
 // pause waits for a random time: the moment of a kill.
 func (s *killStorm) pause(most time.Duration) {
 	<-time.After(time.Duration(s.rand.Int64N(int64(most))))
-}
-
-// client hands in messages until there are none left, each until it got 250.
-func (s *killStorm) client(work <-chan int, stop <-chan struct{}) {
-	var c *client
-	hangUp := func() {
-		if c != nil {
-			_ = c.Close()
-		}
-		c = nil
-	}
-	defer hangUp()
-	for n := range work {
-		giveUp := time.After(3 * time.Minute)
-		for try := 0; ; try++ {
-			a := s.shape(n, try)
-			if c != nil && c.user != a.from {
-				hangUp()
-			}
-			err := s.try(&c, a)
-			if err == nil {
-				break
-			}
-			hangUp()
-			if strings.HasPrefix(refusal(err), "5") {
-				s.t.Errorf("message %d: %v", n, err)
-				return
-			}
-			select {
-			case <-time.After(10 * time.Millisecond): // the daemon may be down
-			case <-giveUp:
-				s.t.Errorf("message %d: not accepted for three minutes, last because of %v", n, err)
-				return
-			case <-stop:
-				return
-			}
-		}
-	}
-}
-
-// try hands a message in, once. An attempt that got as far as a connection is
-// remembered.
-func (s *killStorm) try(c **client, a *attempt) (err error) {
-	if *c == nil {
-		local, _, _ := strings.Cut(a.from, "@")
-		if *c, err = s.p.login(local); err != nil {
-			return err
-		}
-	}
-	err = (*c).submit(a.from, a.rcpt, a.String())
-	a.acked = err == nil
-	s.mu.Lock()
-	s.attempts = append(s.attempts, a)
-	s.mu.Unlock()
-	if err == nil {
-		s.acked.Add(1)
-	}
-	return err
 }
 
 // outcome is one thing that came of an attempt: a message in a mailbox, or a

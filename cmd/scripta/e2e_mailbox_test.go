@@ -30,7 +30,7 @@ func (m *mail) digest() string { return hex.EncodeToString(m.Digest[:]) }
 
 // maildir is the folder of a mailbox.
 func (p *provider) maildir(local string) string {
-	return filepath.Join(p.dir.Mail(), testDomain, local)
+	return filepath.Join(p.dir.Mail(), p.domain, local)
 }
 
 // mailbox reads what is in new/. All of it must be correct PEC messages.
@@ -80,7 +80,7 @@ func (p *provider) about(t *testing.T, local string, kind pec.Kind, key string) 
 	t.Helper()
 	var found []*mail
 	for _, m := range p.mailbox(t, local) {
-		if m.Kind == kind && (m.Certification.OriginalID == key || m.Certification.Subject == key) {
+		if m.Kind == kind && m.Certification != nil && (m.Certification.OriginalID == key || m.Certification.Subject == key) {
 			found = append(found, m)
 		}
 	}

@@ -30,11 +30,13 @@ const (
 
 // provider is a folder made by `scripta init`, and the daemon that serves it.
 type provider struct {
+	domain string
 	dir    config.Dir
 	listen config.Addresses
 	log    string // what the daemons wrote on standard error
 	daemon *daemonProcess
 	boxes  boxes
+	crowd  []string // further mailboxes
 }
 
 // newProvider makes a provider with accounts of these local parts. Its clock has
@@ -46,8 +48,14 @@ func newProvider(t *testing.T, accounts []string, edit func(*config.Config)) *pr
 
 func newProviderIn(t *testing.T, dir string, accounts []string, edit func(*config.Config)) *provider {
 	t.Helper()
-	p := &provider{dir: config.Dir(dir), log: filepath.Join(t.TempDir(), "log")}
-	args := []string{"init", "--dir", dir, "--domain", testDomain, "--provider", "Scripta di prova"}
+	return newProviderOf(t, dir, testDomain, "Scripta di prova", accounts, edit)
+}
+
+// newProviderOf makes a provider with a domain and a name of its own.
+func newProviderOf(t *testing.T, dir, domain, name string, accounts []string, edit func(*config.Config)) *provider {
+	t.Helper()
+	p := &provider{domain: domain, dir: config.Dir(dir), log: filepath.Join(t.TempDir(), "log")}
+	args := []string{"init", "--dir", dir, "--domain", domain, "--provider", name}
 	for _, a := range accounts {
 		args = append(args, "--account", a+":"+testPassword)
 	}
@@ -67,6 +75,9 @@ func newProviderIn(t *testing.T, dir string, accounts []string, edit func(*confi
 
 func address(local string) string { return local + "@" + testDomain }
 
+// address is an address of the provider's domain.
+func (p *provider) address(local string) string { return local + "@" + p.domain }
+
 // configure changes scripta.toml. The daemon reads it when it starts.
 func (p *provider) configure(t *testing.T, edit func(*config.Config)) {
 	t.Helper()
@@ -83,21 +94,38 @@ func (p *provider) configure(t *testing.T, edit func(*config.Config)) {
 
 var (
 	nextPorts atomic.Int32
-	portShift = rand.IntN(10) // so that two runs on one machine seldom try the same
+	// So that two runs on one machine seldom try the same.
+	firstPorts, portShift = rand.IntN(21), rand.IntN(10)
 )
 
-// freePorts returns a base whose ports are free. The bases of one process never
-// meet, and lie below the ports that the system gives to clients.
+// freePorts returns a base whose ports are free until the test ends. They lie
+// below the ports that the system gives to clients.
 func freePorts(t *testing.T) int {
 	t.Helper()
 	for range 200 {
-		base := 11000 + int(nextPorts.Add(1))%21*1000 + portShift
-		if portsAreFree(base) {
+		base := 11000 + (firstPorts+int(nextPorts.Add(1)))%21*1000 + portShift
+		if reservePorts(t, base) && portsAreFree(base) {
 			return base
 		}
 	}
 	t.Fatal("no free ports below 32768")
 	return 0
+}
+
+// reservePorts keeps other runs of these tests on the machine from using a base:
+// its ports are free until the daemon is started, and while it is down.
+func reservePorts(t *testing.T, base int) bool {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("scripta-e2e-ports-%d", base)), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		_ = f.Close()
+		return false
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return true
 }
 
 func portsAreFree(base int) bool {

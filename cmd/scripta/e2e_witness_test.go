@@ -153,7 +153,7 @@ func TestWitnessesOfTwoProviders(t *testing.T) {
 
 	// A copy of A's folder goes on by itself. The witness is killed in between.
 	a.stop(t)
-	fork := &provider{dir: config.Dir(filepath.Join(t.TempDir(), "pec")), log: filepath.Join(t.TempDir(), "log")}
+	fork := &provider{domain: testDomain, dir: config.Dir(filepath.Join(t.TempDir(), "pec")), log: filepath.Join(t.TempDir(), "log")}
 	t.Cleanup(func() { fork.finish(t) })
 	if err := os.CopyFS(string(fork.dir), os.DirFS(string(a.dir))); err != nil {
 		t.Fatal(err)

@@ -172,7 +172,7 @@ const stuckAfter = 5
 // pipelineStatus tells of the messages that are under way.
 func (d *daemon) pipelineStatus(now time.Time) (string, error) {
 	m, b := d.pipeline.Metrics(), d.pipeline.Backlog()
-	detail := fmt.Sprintf("%d messages under way, %d finished", b.Waiting, m.Finished.Load())
+	detail := fmt.Sprintf("%d messages under way, %d wait for other providers, %d to be sent, %d finished", b.Waiting, b.Elsewhere, b.Letters, m.Finished.Load())
 	if !b.Oldest.IsZero() {
 		detail += fmt.Sprintf("; the oldest waits for %v", now.Sub(b.Oldest).Round(time.Second))
 	}
