@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"scripta/internal/durable"
@@ -55,4 +57,19 @@ func (d *daemon) transport() (*relay.Transport, error) {
 		t.DANE = &relay.DANE{Server: c.Resolver}
 	}
 	return t, nil
+}
+
+// relayRole says how sending to other servers goes.
+func (d *daemon) relayRole() (string, error) {
+	g := d.queue.Gauges()
+	text := fmt.Sprintf("%d messages wait for other servers", g.Letters)
+	switch {
+	case g.Unrecorded > 0:
+		return text, fmt.Errorf("what other servers answered about %d messages cannot be recorded, and is tried again: the log tells why", g.Unrecorded)
+	case len(g.Providers) > 0:
+		return text, warn("%s cannot be reached: scripta queue list tells more", strings.Join(g.Providers[:min(len(g.Providers), 5)], ", "))
+	case g.Held > 0:
+		return text, warn("an operator holds %d of them: scripta queue release lets them go", g.Held)
+	}
+	return text, nil
 }

@@ -93,6 +93,7 @@ func (d *daemon) roles() []roleCheck {
 		{"pipeline", func() (string, error) {
 			return d.pipelineStatus(time.Now())
 		}},
+		{"relay", d.relayRole},
 		{"accounts", d.accountsRole},
 		{"virus scan", d.scanRole},
 		{"providers", d.indexRole},

@@ -294,7 +294,12 @@ type Gauges struct {
 	Held        int       // by themselves or with their destination
 	Unreachable int       // destinations whose last attempt reached no server
 	Oldest      time.Time // when the oldest letter was handed in; zero: there is none
+	Unrecorded  int       // letters whose answers could not be made durable so far
+	Providers   []string  // of certified e-mail that several attempts in a row did not reach; sorted
 }
+
+// lostAfter is how many attempts in a row must fail for a provider to be told of.
+const lostAfter = 3
 
 // Gauges reads them. It takes some milliseconds when very many letters wait.
 func (q *Queue) Gauges() (g Gauges) {
@@ -305,6 +310,9 @@ func (q *Queue) Gauges() (g Gauges) {
 		if e.held || e.dest.held {
 			g.Held++
 		}
+		if e.failing {
+			g.Unrecorded++
+		}
 		if g.Oldest.IsZero() || e.letter.Begun.Before(g.Oldest) {
 			g.Oldest = e.letter.Begun
 		}
@@ -313,6 +321,10 @@ func (q *Queue) Gauges() (g Gauges) {
 		if d.fails > 0 {
 			g.Unreachable++
 		}
+		if d.certified && d.fails >= lostAfter {
+			g.Providers = append(g.Providers, d.name)
+		}
 	}
+	slices.Sort(g.Providers)
 	return g
 }

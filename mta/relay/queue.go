@@ -3,8 +3,10 @@ package relay
 import (
 	"container/heap"
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -233,7 +235,7 @@ func (q *Queue) attempt(ctx context.Context, e *entry, n int) {
 	began := q.o.Now()
 	q.metrics.Sending.Add(1)
 	slow := time.AfterFunc(slowAfter, func() { q.slowDown(e, n) })
-	r := q.o.Send(ctx, e.letter, q.o.Open)
+	r := q.sendSafely(ctx, e.letter)
 	q.metrics.Sending.Add(-1)
 	if r.Time = q.o.Now(); len(r.Answers) > 0 {
 		q.metrics.count(e.letter, r)
@@ -250,6 +252,31 @@ func (q *Queue) attempt(ctx context.Context, e *entry, n int) {
 		q.settle(e, r)
 	}
 	q.Wake()
+}
+
+// sendSafely turns a panic into an answer: what one message brings about must not end the process, which would send the
+// same one again at its next start, and so for ever.
+func (q *Queue) sendSafely(ctx context.Context, l *Letter) (r *Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			q.o.Logger.Error("sending a message panicked", "job", l.ID, "panic", p, "stack", string(debug.Stack()))
+			r = new(Result)
+			for _, rcpt := range l.Recipients {
+				r.Answers = append(r.Answers, Answer{Recipient: rcpt, State: Deferred, Enhanced: "4.3.0", Text: "an error of this server: its log tells more"})
+			}
+		}
+	}()
+	return q.o.Send(ctx, l, q.o.Open)
+}
+
+// handleSafely turns a panic into an error.
+func (q *Queue) handleSafely(ctx context.Context, l *Letter, r *Result) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("relay: panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return q.o.Handle(ctx, l, r)
 }
 
 // slowDown gives the place of an entry's nth attempt, which is slow, to others, unless too many are.
@@ -331,7 +358,10 @@ func (q *Queue) delay(n int) time.Duration {
 // handle has a result made durable, again and again until it is; done is false when the provider stops before that.
 func (q *Queue) handle(ctx context.Context, e *entry, r *Result) (done bool) {
 	for try := 1; ; try++ {
-		err := q.o.Handle(context.WithoutCancel(ctx), e.letter, r)
+		err := q.handleSafely(context.WithoutCancel(ctx), e.letter, r)
+		q.mu.Lock()
+		e.failing = err != nil
+		q.mu.Unlock()
 		if err == nil {
 			return true
 		}

@@ -205,11 +205,16 @@ func TestQueueProbesADeadDestination(t *testing.T) {
 			return unreachable(l)
 		}
 		for n := range 100 {
-			d.Add(letter(n, "dead.example"))
+			l := letter(n, "dead.example")
+			l.Certified = true
+			d.Add(l)
 		}
 		d.start()
 		time.Sleep(6 * time.Hour)
 		synctest.Wait()
+		if g := d.Gauges(); g.Unreachable != 1 || !slices.Equal(g.Providers, []string{"dead.example"}) {
+			t.Errorf("gauges: %+v", g)
+		}
 		if n := len(d.sent); n < 12 || n > 30 {
 			t.Errorf("%d attempts in six hours: that is no probing", n)
 		}
@@ -342,6 +347,43 @@ func TestQueueHandlesAgain(t *testing.T) {
 		}
 		if d.Metrics().Unhandled.Load() != 3 {
 			t.Errorf("counted %d failures", d.Metrics().Unhandled.Load())
+		}
+		d.stop()
+	})
+}
+
+// What one letter brings about ends neither the process nor the queue.
+func TestQueueSurvivesPanics(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, Options{})
+		d.send = func(_ context.Context, l *Letter) *Result {
+			if l.Tries == 0 && l.ID == number(1) {
+				panic("sending")
+			}
+			return all(l, Taken)
+		}
+		panicked := false
+		d.handle = func(l *Letter, _ *Result) error {
+			if l.ID == number(2) && !panicked {
+				panicked = true
+				panic("handling")
+			}
+			return nil
+		}
+		d.Add(letter(1, "a.example"), letter(2, "b.example"))
+		d.start()
+		synctest.Wait()
+		if g := d.Gauges(); g.Unrecorded != 1 || g.Letters != 2 {
+			t.Errorf("after the panics: %+v", g)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !slices.Equal(d.states(1), []State{Deferred, Taken}) || !slices.Equal(d.states(2), []State{Taken}) || !panicked {
+			t.Errorf("%v and %v", d.states(1), d.states(2))
+		}
+		if g := d.Gauges(); g.Letters != 0 || g.Unrecorded != 0 {
+			t.Errorf("in the end: %+v", g)
 		}
 		d.stop()
 	})

@@ -140,7 +140,7 @@ func (s *session) startTLS(ctx context.Context, min uint16) error {
 	}
 	// Providers of certified e-mail have certificates of their own making (RFC 6109 asks for TLS and for nothing
 	// more); where a policy asks for a certain one, it is judged after the handshake.
-	t := tls.Client(s.raw, &tls.Config{ServerName: name, InsecureSkipVerify: true, MinVersion: min})
+	t := tls.Client(s.raw, &tls.Config{ServerName: name, InsecureSkipVerify: true, MinVersion: min, CipherSuites: suites()})
 	limit := earliest(time.Now().Add(s.times.TLS), s.over)
 	if err := s.raw.SetDeadline(limit); err != nil {
 		return err
@@ -157,6 +157,15 @@ func (s *session) startTLS(ctx context.Context, min uint16) error {
 		s.hop.Peer.Certificate = sum[:]
 	}
 	return nil
+}
+
+// suites are Go's, and those without forward secrecy that some servers have nothing better than: the alternative is no
+// encryption towards an ordinary domain, and no mail at all to a provider. RC4 and 3DES are not among them.
+func suites() (ids []uint16) {
+	for _, c := range tls.CipherSuites() {
+		ids = append(ids, c.ID)
+	}
+	return append(ids, tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
 }
 
 // state is that of TLS; ok is false without it.

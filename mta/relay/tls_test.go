@@ -2,12 +2,17 @@ package relay
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 func certified(rcpts ...string) *Letter {
@@ -31,6 +36,26 @@ func TestCertifiedOverTLS(t *testing.T) {
 		if got := p.taken(); len(got) != 1 || !got[0].tls || string(got[0].data) != text {
 			t.Errorf("%s: arrived: %+v", name, got)
 		}
+	}
+}
+
+// A provider whose server has only suites without forward secrecy is talked to all the same.
+func TestCertifiedWithAnOldSuite(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPeer(t, nil).withTLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MaxVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_256_CBC_SHA}})
+	a := one(t, direct(p).Send(t.Context(), certified("a@b.example"), open(text)))
+	if a.want(t, Taken, "250", ""); a.Peer.Cipher != "TLS_RSA_WITH_AES_256_CBC_SHA" {
+		t.Errorf("the peer is %+v", a.Peer)
 	}
 }
 

@@ -22,6 +22,7 @@ type entry struct {
 	placed   bool // its attempt has a place, in one lane or the other
 	slow     bool // and it is in the slow lane
 	attempts int  // begun in this process
+	failing  bool // its result could not be made durable so far
 	place    int  // in dest.waiting, or -1
 	expiry   int  // in Queue.expiry, or -1
 }
