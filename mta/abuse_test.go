@@ -79,6 +79,7 @@ func TestOverALimit(t *testing.T) {
 	if _, err := s.point.pipeline.rates.Message(s.user, 1, time.Now()); err != nil {
 		t.Fatal(err)
 	}
+	s.Reset()
 	for at, err := range map[string]error{"MAIL": s.Mail("mario@"+domain, nil), "DATA": s.Data(nil)} {
 		var said *smtp.SMTPError
 		if !errors.As(err, &said) || said.Code != 451 || said.EnhancedCode != (smtp.EnhancedCode{4, 7, 1}) ||

@@ -183,6 +183,8 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 		return s.refused(replyBareBefore)
 	case s.user == "":
 		return s.refused(replyAuthRequired)
+	case s.sender != "": // RFC 5321 §4.1.4; its recipients would get this message, too
+		return s.refused(replyNested)
 	case !s.point.auth.MayLogin(s.user): // suspended or closed since
 		return s.refused(replySuspended)
 	case !s.point.auth.MaySend(s.user):

@@ -75,6 +75,7 @@ type incomingSession struct {
 	bare   bool            // a message with bare controls came; what was read ahead behind it is not looked at
 	busy   atomic.Bool
 	closed bool
+	open   bool // a transaction has begun
 }
 
 // transit is how a message travels: its SMTP transaction.
@@ -87,7 +88,7 @@ type transit struct {
 }
 
 // Reset implements [smtp.Session].
-func (s *incomingSession) Reset() { s.mail, s.seen, s.octets = transit{}, nil, 0 }
+func (s *incomingSession) Reset() { s.mail, s.seen, s.octets, s.open = transit{}, nil, 0, false }
 
 // Logout implements [smtp.Session].
 func (s *incomingSession) Logout() error {
@@ -107,6 +108,8 @@ func (s *incomingSession) Mail(from string, _ *smtp.MailOptions) error {
 	switch {
 	case s.bare:
 		return s.refused(replyBareBefore)
+	case s.open: // RFC 5321 §4.1.4; its recipients were taken under another sender
+		return s.refused(replyNested)
 	case from != "" && !plainAddress(from):
 		return s.refused(replyBadAddress)
 	case s.p.ours(from):
@@ -118,6 +121,7 @@ func (s *incomingSession) Mail(from string, _ *smtp.MailOptions) error {
 	if err := s.p.room(); err != nil {
 		return s.refused(replyFor(err, s.log))
 	}
+	s.open = true
 	s.mail = transit{from: from, helo: s.smtp.Hostname(), peer: peerOf(s.conn), certified: s.p.certified(from)}
 	return nil
 }

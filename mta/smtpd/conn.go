@@ -35,7 +35,9 @@ type Conn struct {
 func (c *Conn) Broken() bool { return c.broken.Load() }
 
 // TakeBare reports whether a bare CR, a bare LF or a NUL has come since the last
-// call. A message read meanwhile must be refused with 550 5.6.11.
+// call, or a BDAT command that does not say how long its chunk is: what follows may
+// be a part of another message. A message read meanwhile must be refused with 550
+// 5.6.11.
 func (c *Conn) TakeBare() bool { return c.bare.Swap(false) }
 
 // TLS returns the connection's TLS state; ok is false without TLS.
@@ -98,6 +100,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.muteAnswer {
 		c.muteAnswer = len(p) > 3 && p[3] == '-'
 		return len(p), nil
+	}
+	if lostCount(string(p)) {
+		c.bare.Store(true)
 	}
 	line, drop := rewrite(string(p), c.domain, c.eightBit)
 	if drop {

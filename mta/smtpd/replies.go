@@ -2,6 +2,18 @@ package smtpd
 
 import "strings"
 
+// lostCount says whether a line is go-smtp's answer to a BDAT command that does not
+// say how long the chunk behind it is. go-smtp goes on to read the chunk as
+// commands (RFC 3030 §2 leaves nothing better but to end the connection).
+func lostCount(line string) bool {
+	for _, begins := range [...]string{"501 5.5.4 Missing chunk size", "501 5.5.4 Too many arguments", "501 5.5.4 Unknown BDAT argument", "501 5.5.4 Malformed size argument"} {
+		if strings.HasPrefix(line, begins) {
+			return true
+		}
+	}
+	return false
+}
+
 // rewrite returns the line that a client gets instead of one that go-smtp says: in
 // plain words, Italian first, in ASCII, and never longer than 512 octets (RFC
 // 5321 §4.5.3.1.5), whatever of the client's own words it repeats. drop says that
@@ -12,6 +24,9 @@ func rewrite(line, domain string, eightBit bool) (said string, drop bool) {
 		return "", true
 	case "250-8BITMIME\r\n":
 		return line, !eightBit
+	}
+	if lostCount(line) {
+		return "501 5.5.4 BDAT non valido, riconnettersi / Malformed BDAT, connect again\r\n", false
 	}
 	for _, x := range [...]struct{ begins, said string }{
 		{"250-Hello ", "250-" + domain},

@@ -299,6 +299,78 @@ func TestControls(t *testing.T) {
 	}
 }
 
+// FuzzSubmission says anything to the port of clients, as it is inside TLS: the
+// server neither falls nor takes two messages where one was ended.
+func FuzzSubmission(f *testing.F) {
+	begin := "EHLO a\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\n"
+	for _, end := range smuggled {
+		f.Add([]byte(begin + "DATA\r\nSubject: x\r\n\r\nx" + end + "MAIL FROM:<x@y.z>\r\nRCPT TO:<d@e.f>\r\nDATA\r\ny\r\n.\r\n"))
+	}
+	f.Add([]byte(begin + "BDAT 5\r\nabc\r\nBDAT 0 LAST\r\nBDAT x\r\nMAIL FROM:<a@b.c>\r\n"))
+	b := &backend{}
+	s := NewServer(Config{Domain: "pec.example", Backend: b, TLS: &tls.Config{}, MaxMessageBytes: 1 << 20, MaxRecipients: 10,
+		Connections: 1000, PerAddress: 1000, Idle: time.Second, Total: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.Fatal(err)
+	}
+	go s.serve(l, func(c net.Conn) (secured, bool) { return secured{Conn: c}, true })
+	f.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = s.Shutdown(ctx, func(*Conn) bool { return false })
+	})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b.mu.Lock()
+		b.msgs = nil
+		b.mu.Unlock()
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Skip(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+		if _, err := c.Write(in); err != nil {
+			return
+		}
+		_ = c.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+		ends := strings.Count("\r\n"+string(in), "\r\n.\r\n") + strings.Count(strings.ToUpper(string(in)), "BDAT")
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if len(b.msgs) > ends {
+			t.Fatalf("%d messages where %d were ended", len(b.msgs), ends)
+		}
+		for _, m := range b.msgs {
+			if !new(controls).clean(m) {
+				t.Fatalf("a message with bare controls: %q", m)
+			}
+		}
+	})
+}
+
+// A BDAT command that does not say how long its chunk is leaves nothing behind it
+// that could be taken for a message.
+func TestMalformedBDAT(t *testing.T) {
+	t.Parallel()
+	for _, size := range []string{"", " x LAST", " -1 LAST", " 99999999999 LAST", " 1 2 LAST", " 5 LATE", " 0x5 LAST"} {
+		b := &backend{}
+		addr, _ := serve(t, b, nil)
+		d := dialTLS(t, addr)
+		d.say("EHLO me.example\r\n", "250")
+		d.say("BDAT"+size+"\r\n", "501")
+		d.say("MAIL FROM:<a@b.c>\r\n", "250")
+		d.say("RCPT TO:<d@e.f>\r\n", "250")
+		d.say("DATA\r\n", "354")
+		d.say("Subject: x\r\n\r\nx\r\n.\r\n", "550")
+		b.mu.Lock()
+		if len(b.msgs) != 0 {
+			t.Errorf("BDAT%s: %d messages", size, len(b.msgs))
+		}
+		b.mu.Unlock()
+	}
+}
+
 func FuzzStartTLS(f *testing.F) {
 	required := &clearDialog{domain: "pec.example", tls: &tls.Config{}, patience: time.Second}
 	f.Add([]byte("EHLO a\r\nSTARTTLS\r\n"))
