@@ -165,6 +165,7 @@ func (m *Metrics) ofMail(s Sources) {
 			{"mta_messages_refused_total", "Messages answered 4xx or 5xx.", x.Refused.Load},
 			{"mta_messages_not_accepted_total", "Messages that got a non-acceptance.", x.NonAccepted.Load},
 			{"mta_scanned_messages_total", "Messages that the virus scanner gave a verdict on.", x.Scanned.Load},
+			{"mta_infected_messages_total", "Messages that the virus scanner found something in, whoever sent them.", x.Infected.Load},
 			{"mta_not_scanned_messages_total", "Messages that the virus scanner gave no verdict on: put off, or let pass, as [scan] on_failure says.", x.NotScanned.Load},
 			{"mta_messages_finished_total", "Messages with every outcome issued.", x.Finished.Load},
 			{"mta_deliveries_total", "Recipients who got their message.", x.Delivered.Load},
@@ -175,6 +176,9 @@ func (m *Metrics) ofMail(s Sources) {
 			{"mta_incoming_ordinary_refused_total", "Mailboxes that ordinary mail was refused for.", x.OrdinaryRefused.Load},
 			{"mta_incoming_revocation_unknown_total", "Messages of providers of whose certificates nobody told whether they were revoked.", x.RevocationUnknown.Load},
 			{"mta_anomaly_envelopes_total", "Messages put into mailboxes that are no certified mail.", x.Anomalies.Load},
+			{"mta_delay_notices_total", "Recipients of whom nothing was heard for 12 hours, as their authors were told.", x.DelayNotices.Load},
+			{"mta_timeout_notices_total", "Recipients without an outcome after 24 hours, as their authors were told.", x.TimeoutNotices.Load},
+			{"mta_returned_recipients_total", "Ordinary recipients whom a message did not reach.", x.Returned.Load},
 			{"mta_retries_total", "Jobs that failed and were put off.", x.Retries.Load},
 			{"mta_abuse_messages_total", "Infected messages that accounts of ours handed in.", x.Abused.Load},
 			{"mta_abuse_suspensions_total", "Accounts whose sending was suspended because of infected messages.", x.Suspended.Load},
@@ -219,6 +223,7 @@ func (m *Metrics) ofMail(s Sources) {
 			}
 			return 0
 		})
+		m.gauge("spool_elsewhere_messages", "Messages that wait for other providers' receipts, beside those of spool_waiting_messages.", func() float64 { return float64(s.Backlog().Elsewhere) })
 		m.gauge("spool_failing_messages", "Messages whose last run failed and that wait for the next.", func() float64 { return float64(s.Backlog().Failing) })
 	}
 }

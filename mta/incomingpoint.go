@@ -52,9 +52,6 @@ func (i *IncomingPoint) NewSession(c *smtp.Conn) (smtp.Session, error) {
 		return nil, replyUnforeseen
 	}
 	s := &incomingSession{point: i, p: i.pipeline, conn: conn, smtp: c, log: i.log.With("peer", conn.RemoteAddr().String())}
-	if err := i.pipeline.rates.Connection(conn.RemoteAddr().String(), time.Now()); err != nil {
-		return nil, s.refused(replyFor(err, s.log))
-	}
 	i.mu.Lock()
 	i.busy[conn] = &s.busy
 	i.mu.Unlock()

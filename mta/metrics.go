@@ -24,6 +24,7 @@ type Metrics struct {
 	Alarms        atomic.Uint64 // what a person must look at
 
 	Scanned    atomic.Uint64 // messages that the virus scanner gave a verdict on
+	Infected   atomic.Uint64 // messages that it found something in
 	NotScanned atomic.Uint64 // messages that it gave none on
 
 	DelayNotices   atomic.Uint64 // recipients of whom nothing was heard for 12 hours

@@ -58,6 +58,9 @@ func (p *Pipeline) inspect(ctx context.Context, w *receipts.ContentWriter, id sp
 	switch {
 	case err == nil:
 		p.metrics.Scanned.Add(1)
+		if found != nil {
+			p.metrics.Infected.Add(1)
+		}
 		return inspection{Virus: found}, nil
 	case !errors.Is(err, scan.ErrUnavailable) && !errors.Is(err, scan.ErrTooLarge):
 		return inspection{}, err

@@ -177,3 +177,62 @@ func TestRatesAreWrittenDown(t *testing.T) {
 		t.Errorf("after a crash: %q", said)
 	}
 }
+
+// On port 25 an address comes, and begins transactions, so often in a minute, and
+// no oftener; a network that is exempt as often as it likes.
+func TestRatesOfAddresses(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, []string{"mario"}, func(c *config.Config) {
+		c.Limits.ConnectionsPerMinute, c.Limits.TransactionsPerMinute = 3, 2
+	})
+	p.start(t)
+	greeted := func() (*client, error) {
+		conn, err := net.DialTimeout("tcp", p.listen.Incoming, patience)
+		if err != nil {
+			return nil, err
+		}
+		c := &client{Conn: textproto.NewConn(conn), conn: conn}
+		if _, err = c.answer(); err == nil {
+			err = c.expect(250, "EHLO mx.altro.example")
+		}
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		return c, nil
+	}
+	begin := func(c *client) string {
+		return refusal(c.expect(250, "MAIL FROM:<qualcuno@altro.example>"))
+	}
+	var open []*client
+	for range 3 {
+		c := must[*client](t)(greeted())
+		defer c.Close()
+		open = append(open, c)
+	}
+	if _, err := greeted(); !strings.HasPrefix(refusal(err), "421 4.7.0 Troppe connessioni") {
+		t.Errorf("the fourth connection: %v", err)
+	}
+	for i, c := range open {
+		said := begin(c)
+		if i < 2 && said != "" || i == 2 && !strings.HasPrefix(said, "451 4.7.1 Troppe transazioni in un minuto, riprovare tra ") {
+			t.Errorf("transaction %d: %q", i+1, said)
+		}
+	}
+	if m := p.scrape(t); m[`scripta_mta_limited_total{limit="connections_per_minute"}`] != 1 || m[`scripta_mta_limited_total{limit="transactions_per_minute"}`] != 1 {
+		t.Errorf("limits in metrics: %v", m)
+	}
+	// The users' ports have other limits.
+	for range 5 {
+		must[*client](t)(p.login("mario")).Close()
+	}
+	p.stop(t)
+	p.configure(t, func(c *config.Config) { c.Limits.Exempt = []string{"127.0.0.0/8"} })
+	p.start(t)
+	for i := range 6 {
+		c := must[*client](t)(greeted())
+		defer c.Close()
+		if said := begin(c); said != "" {
+			t.Errorf("exempt, transaction %d: %q", i+1, said)
+		}
+	}
+}

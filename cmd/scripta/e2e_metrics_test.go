@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -90,6 +92,29 @@ func TestMetricsOfARunningProvider(t *testing.T) {
 	}
 	if ours < 30 {
 		t.Errorf("%d metrics of ours", ours)
+	}
+	// An operator finds each in the manual, whose section may shorten a name of
+	// several in a row to its end.
+	manual := string(must[[]byte](t)(os.ReadFile("../../docs/operating.md")))
+	_, manual, _ = strings.Cut(manual, "\n## Metrics\n")
+	manual, _, _ = strings.Cut(manual, "\n## ")
+	words := map[string]bool{}
+	last := ""
+	for _, w := range regexp.MustCompile("`([a-z0-9_]+)").FindAllStringSubmatch(manual, -1) {
+		if end, short := strings.CutPrefix(w[1], "_"); short {
+			for i := range last {
+				if last[i] == '_' {
+					words[last[:i+1]+end] = true
+				}
+			}
+			continue
+		}
+		words[w[1]], last = true, w[1]
+	}
+	for name := range families {
+		if short, ok := strings.CutPrefix(name, "scripta_"); ok && !words[short] {
+			t.Errorf("docs/operating.md does not tell of %s", name)
+		}
 	}
 	after := p.scrape(t)
 	for name, more := range map[string]float64{"scripta_mta_messages_accepted_total": 1, "scripta_mta_messages_finished_total": 1,

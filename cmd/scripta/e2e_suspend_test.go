@@ -8,6 +8,7 @@ import (
 
 	"scripta/internal/config"
 	"scripta/mta/pec"
+	"scripta/mta/scan/clamdtest"
 )
 
 // Who may not send still logs in and reads; he hears why, over open connections
@@ -118,6 +119,47 @@ func TestSuspendedForAbuse(t *testing.T) {
 		t.Errorf("records: %s", got)
 	}
 	p.idle(t, waitMail)
+	p.stop(t)
+	p.verifyLog(t)
+}
+
+// Who hands in viruses may soon send no more, also after a restart; what he handed
+// in before has its outcome, and a person lets him send again.
+func TestInfectedSubmissionsSuspendSending(t *testing.T) {
+	t.Parallel()
+	engine := clamdtest.Start(t)
+	p := newProvider(t, []string{"mario", "lucia"}, func(c *config.Config) {
+		c.Scan.Clamd, c.Limits.InfectedPerDay = engine.Address, 3
+	})
+	p.start(t)
+	infected := letter{from: address("mario"), to: []string{address("lucia")}, subject: "Allegato", body: clamdtest.EICAR() + "\r\n"}
+	p.send(t, infected)
+	p.send(t, infected)
+	p.idle(t, waitMail)
+	p.stop(t)
+	p.start(t)
+	p.send(t, letter{from: address("mario"), to: []string{address("lucia")}, subject: "Pulita"})
+	p.send(t, infected) // the third
+	p.idle(t, waitMail)
+	open := must[*client](t)(p.login("mario"))
+	defer open.Close()
+	if said := refusal(open.submit(infected.from, infected.to, infected.String())); !strings.HasPrefix(said, "550 5.7.1 Invio sospeso per questa casella") {
+		t.Errorf("the fourth: %q", said)
+	}
+	p.one(t, "lucia", pec.TransportEnvelope, "Pulita")
+	if m := p.scrape(t); m["scripta_accounts_abused"] != 1 || m["scripta_mta_abuse_suspensions_total"] != 1 || m["scripta_mta_abuse_messages_total"] != 1 {
+		t.Errorf("metrics: %v", m)
+	}
+	if out := p.command(t, "status"); !strings.Contains(out, "warn   accounts") {
+		t.Errorf("status:\n%s", out)
+	}
+	p.command(t, "account", "resume", "--mailbox", address("mario"))
+	p.send(t, infected) // counted anew: the first
+	p.send(t, letter{from: address("mario"), to: []string{address("lucia")}, subject: "Ancora"})
+	p.idle(t, waitMail)
+	if got := p.accountRecords(t, "mario"); got != "created, sending suspended, lifted" {
+		t.Errorf("records: %s", got)
+	}
 	p.stop(t)
 	p.verifyLog(t)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"net"
+	"time"
 
 	"scripta/internal/config"
 	"scripta/internal/keys"
@@ -46,7 +47,8 @@ func (d *daemon) openIncoming(t *tls.Config) {
 	d.incoming = mta.NewIncomingPoint(d.pipeline, d.log)
 	d.smtpIn = smtpd.NewServer(smtpd.Config{Domain: d.cfg.Domain, Backend: d.incoming, TLS: t, MaxMessageBytes: m.MaxMessageBytes + envelopeOverhead,
 		MaxRecipients: m.SMTPMaxRecipients, Connections: m.MaxConnections, PerAddress: m.MaxConnectionsPerAddress, EightBit: true,
-		Idle: m.IdleTimeout.Duration, Total: m.TotalTimeout.Duration, Logger: d.log})
+		Admit: func(remote string) error { return d.rates.Connection(remote, time.Now()) },
+		Idle:  m.IdleTimeout.Duration, Total: m.TotalTimeout.Duration, Logger: d.log})
 }
 
 // envelopeOverhead is what an envelope, or a receipt that includes the original,
