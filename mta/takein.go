@@ -84,9 +84,12 @@ func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transi
 			return nil, unlock, nil
 		}
 	case isMalformed:
-		err = p.narrow(ctx, rec, m, true)
+		err = p.narrow(ctx, rec, m, func(string) bool { return true })
 	default:
-		err = p.narrow(ctx, rec, m, false)
+		var bounced []string
+		if bounced, err = p.bounced(ctx, a, rec, m); err == nil {
+			err = p.narrow(ctx, rec, m, func(to string) bool { return slices.Contains(bounced, to) })
+		}
 	}
 	if err != nil {
 		return nil, unlock, err
@@ -125,14 +128,33 @@ func (p *Pipeline) vouched(v *verdict, c *pec.CertificationData) []string {
 	return slices.DeleteFunc(slices.Clone(notified(c)), func(a string) bool { return !index.SignsFor(v.cert, a) })
 }
 
+// bounced are the recipients who are the authors of the envelope of ours that a
+// message with the null reverse path is a bounce of.
+func (p *Pipeline) bounced(ctx context.Context, a *arrival, rec *reception, m *transit) ([]string, error) {
+	if m.from != "" {
+		return nil, nil
+	}
+	c, err := a.content.Written(a.id, uint16(a.month))
+	if err != nil {
+		return nil, err
+	}
+	of, envelope, err := p.bounceOf(ctx, io.NewSectionReader(c, 0, c.Size()), m.to)
+	if err = errors.Join(err, c.Close()); err == nil && len(of) > 0 {
+		rec.Reason = pec.AnomalyUnsupported
+		rec.Detail = append(rec.Detail, record.Pair{Name: "about", Value: envelope})
+	}
+	return of, err
+}
+
 // narrow leaves of a message's recipients those whom an anomaly envelope may
-// reach: those that exist and, unless a provider signed it, accept ordinary mail,
-// or are the author of what a bounce is about. It is an error when there is none.
-func (p *Pipeline) narrow(ctx context.Context, rec *reception, m *transit, always bool) error {
+// reach: those that exist and accept ordinary mail, or get it always: because a
+// provider signed it, or because it is a bounce of what they sent. It is an error
+// when there is none.
+func (p *Pipeline) narrow(ctx context.Context, rec *reception, m *transit, always func(to string) bool) error {
 	var left, refused []string
 	var last error
 	for _, a := range m.to {
-		err := p.mayReach(a, rec.Message.Size, always)
+		err := p.mayReach(a, rec.Message.Size, always(a))
 		switch {
 		case err == nil:
 			left = append(left, a)

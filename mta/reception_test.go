@@ -1,0 +1,444 @@
+package mta
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"scripta/internal/durable"
+	"scripta/internal/durable/faultfs"
+	"scripta/mta/pec"
+	"scripta/mta/relay"
+	"scripta/mta/scan"
+	"scripta/register"
+	"scripta/register/record"
+)
+
+// letters reads what is to go to an address, by kind.
+func (p *process) letters(t *testing.T, q *testRelay, to string) map[pec.Kind][]*pec.Signed {
+	t.Helper()
+	got := map[pec.Kind][]*pec.Signed{}
+	for _, l := range q.all() {
+		if !slices.Contains(l.Recipients, to) {
+			continue
+		}
+		if !l.Certified || l.From != "posta-certificata@"+domain {
+			t.Errorf("letter %+v", l)
+		}
+		r, err := p.OpenLetter(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := pec.ReadSigned(r, pec.DefaultLimits())
+		if err != nil || s.Fault != nil {
+			t.Fatalf("letter to %s: %v %v", to, err, s.Fault)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		got[s.Kind] = append(got[s.Kind], s)
+	}
+	return got
+}
+
+func counts(m map[pec.Kind][]*pec.Signed) map[pec.Kind]int {
+	n := map[pec.Kind]int{}
+	for k, all := range m {
+		n[k] = len(all)
+	}
+	return n
+}
+
+// under counts the records of a message by its identifier.
+func (p *process) under(t *testing.T, id string) map[record.Kind]int {
+	t.Helper()
+	got := map[record.Kind]int{}
+	err := p.register.Search(t.Context(), register.Query{MessageID: id}, time.Now().Add(24*time.Hour), func(f *register.Found) bool {
+		got[f.Record.Kind]++
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// files are the octets of the messages in a mailbox.
+func (w *world) files(local string) (all [][]byte) {
+	w.t.Helper()
+	names, err := filepath.Glob(filepath.Join(w.data, "mail", domain, local, "new", "*"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, n := range names {
+		b, err := os.ReadFile(n)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, b)
+	}
+	return all
+}
+
+// An envelope of another provider for a mailbox, one that is full and one that is
+// not there: one take-charge for all, to the address in the index; the envelope
+// octet for octet; an outcome for each, to the sender.
+func TestReception(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	to := []string{"lucia@" + domain, "piena@" + domain, "nessuno@" + domain}
+	msg := b.envelope("prova", to...)
+	got, err := p.come(b.at("anna"), msg, to...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	id := trimID(got.Certification.EnvelopeID)
+	if files := w.files("lucia"); len(files) != 1 || !bytes.Equal(files[0], msg) {
+		t.Errorf("lucia has %d messages, or not the envelope as it came", len(files))
+	}
+	service := p.letters(t, w.relay, b.entry.ServiceAddress)
+	if !maps.Equal(counts(service), map[pec.Kind]int{pec.TakeCharge: 1}) || !slices.Equal(service[pec.TakeCharge][0].Certification.Taken, to) {
+		t.Errorf("the provider gets %v", counts(service))
+	}
+	anna := p.letters(t, w.relay, b.at("anna"))
+	if !maps.Equal(counts(anna), map[pec.Kind]int{pec.Delivery: 1, pec.NonDelivery: 2}) {
+		t.Errorf("the sender gets %v", counts(anna))
+	}
+	codes := map[string]string{}
+	for _, n := range anna[pec.NonDelivery] {
+		codes[n.Certification.Recipient] = n.Certification.Detail[:5]
+	}
+	if want := map[string]string{to[1]: "5.2.2", to[2]: "5.1.1"}; !maps.Equal(codes, want) {
+		t.Errorf("codes %v", codes)
+	}
+	want := map[record.Kind]int{record.Received: 1, record.TakeChargeIssued: 1, record.Delivered: 1, record.DeliveryIssued: 1, record.NonDeliveryIssued: 2}
+	if got := p.under(t, id); !maps.Equal(got, want) {
+		t.Errorf("records %v, want %v", got, want)
+	}
+	if err := p.answer(w.relay, taken); err != nil {
+		t.Fatal(err)
+	}
+	want[record.Relayed] = 4
+	if got := p.under(t, id); !maps.Equal(got, want) {
+		t.Errorf("records %v, want %v", got, want)
+	}
+	if !p.idle() || p.metrics.Alarms.Load() != 0 {
+		t.Errorf("backlog %+v, %d alarms", p.Backlog(), p.metrics.Alarms.Load())
+	}
+}
+
+// A whole message between the two: ours to theirs, their receipts back to us. What
+// they say ends the wait; a receipt of somebody else does not.
+func TestReceiptsComeBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	c := w.join(newForeign(t, "Gamma", "gamma.example"))
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	s, err := p.send("one", listed(b.at("anna")), b.at("anna"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.answer(w.relay, taken); err != nil {
+		t.Fatal(err)
+	}
+	id := trimID(s.envelopeID(p.Pipeline, p.txOf(s)))
+	come := func(f *foreign, m *pec.Message, err error, to string) {
+		t.Helper()
+		if _, err := p.come(f.at("posta-certificata"), f.bytes(m, nil, err), to); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.drain(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := b.composer.TakeCharge(b.issue(), b.facts(id), "posta-certificata@"+domain, []string{b.at("anna")})
+	come(b, m, err, "posta-certificata@"+domain)
+	m, err = c.composer.Delivery(c.issue(), b.facts(id), b.at("anna"), pec.Concise, nil) // not anna's provider
+	come(c, m, err, "mario@"+domain)
+	if p.idle() {
+		t.Error("somebody else's receipt ended the wait")
+	}
+	m, err = b.composer.Delivery(b.issue(), b.facts(id), b.at("anna"), pec.Concise, nil)
+	receipt := b.bytes(m, nil, err)
+	come(b, m, err, "mario@"+domain)
+	if !p.idle() {
+		t.Errorf("the job waits on: %+v", p.Backlog())
+	}
+	if got := w.mailboxOf("mario"); !maps.Equal(got, map[pec.Kind]int{pec.Acceptance: 1, pec.Delivery: 2}) {
+		t.Errorf("mario has %v", got)
+	}
+	if got := w.mailboxOf("posta-certificata"); !maps.Equal(got, map[pec.Kind]int{pec.TakeCharge: 1}) {
+		t.Errorf("the provider has %v", got)
+	}
+	if !slices.ContainsFunc(w.files("mario"), func(f []byte) bool { return bytes.Equal(f, receipt) }) {
+		t.Error("the receipt is not there as it came")
+	}
+	if got := p.under(t, id); got[record.NotificationReceived] != 3 || got[record.NotificationDelivered] != 4 || len(w.relay.all()) != 1 {
+		t.Errorf("records %v, %d letters: a receipt of a receipt", got, len(w.relay.all()))
+	}
+}
+
+// What is no certified mail is whole inside its envelope, gets no receipt, and
+// stands in the register under an identifier of ours alone.
+func TestAnomaly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	w.incoming = Incoming{Ordinary: func(a string) bool { return strings.HasPrefix(a, "lucia@") }}
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	s, err := p.send("one", listed(b.at("anna")), b.at("anna"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	id := trimID(s.envelopeID(p.Pipeline, p.txOf(s)))
+	letters := len(w.relay.all())
+	forged := []byte("Received: from y\r\nMessage-ID: <" + id + ">\r\nFrom: posta-certificata@beta.example\r\nX-Ricevuta: avvenuta-consegna\r\nSubject: CONSEGNA: x\r\n\r\nperch\xc3\xa9\r\n")
+	bounce := []byte("From: MAILER-DAEMON@mx.example\r\nMessage-ID: <bounce@mx.example>\r\nSubject: failure\r\n\r\nMessage-ID: <" + id + ">\r\n")
+	for _, x := range []struct {
+		from, to string
+		msg      []byte
+		reason   string
+	}{{b.at("anna"), "lucia@" + domain, forged, pec.AnomalyNotSigned}, {"", "mario@" + domain, bounce, pec.AnomalyUnsupported}} {
+		got, err := p.come(x.from, x.msg, x.to)
+		if err != nil || got.Reason != x.reason {
+			t.Fatalf("from %q: %+v, %v", x.from, got, err)
+		}
+		if err := p.drain(); err != nil {
+			t.Fatal(err)
+		}
+		local, _, _ := strings.Cut(x.to, "@")
+		files := slices.DeleteFunc(w.files(local), func(f []byte) bool { return !bytes.Contains(f, []byte("X-Trasporto: errore")) })
+		if len(files) != 1 || !bytes.Contains(files[0], x.msg) || !bytes.HasPrefix(files[0], []byte("Return-Path: <"+x.from+">\r\n")) {
+			t.Fatalf("%s has %d anomaly envelopes: %.500s", local, len(files), files)
+		}
+		env, err := pec.ReadSigned(bytes.NewReader(files[0]), pec.DefaultLimits())
+		if err != nil || env.Fault != nil || env.Kind != pec.AnomalyEnvelope || env.MessageID != got.Message.MessageID || env.Certification != nil {
+			t.Errorf("the envelope is read as %v %v %s", err, env.Fault, env.MessageID)
+		}
+		mine := trimID(got.transaction(must16(t, got.id)).Issue(stepAnomaly, 0).MessageID(p.composer.Provider))
+		if got := p.under(t, mine); !maps.Equal(got, map[record.Kind]int{record.UncertifiedReceived: 1, record.AnomalyEnveloped: 1, record.NotificationDelivered: 1}) {
+			t.Errorf("from %q: records %v", x.from, got)
+		}
+	}
+	if n := len(w.relay.all()); n != letters {
+		t.Errorf("%d letters about what is not certified", n-letters)
+	}
+	if p.idle() {
+		t.Error("a forged receipt ended the wait")
+	}
+}
+
+func must16(t *testing.T, id string) [16]byte {
+	t.Helper()
+	parsed, err := relay.ParseID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+// finds finds a virus in what holds a word.
+type finds string
+
+func (f finds) Scan(_ context.Context, r io.Reader) (*scan.Finding, error) {
+	b, err := io.ReadAll(r)
+	if err != nil || !bytes.Contains(b, []byte(f)) {
+		return nil, err
+	}
+	return &scan.Finding{Virus: "Prova-1", Engine: "test", Signatures: "1"}, nil
+}
+
+// An infected envelope is taken in charge and kept apart, and its provider is told
+// for each recipient; infected mail of others is refused.
+func TestInfectedReception(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	w.scanner = finds("perch\xc3\xa9")
+	w.incoming = Incoming{Ordinary: func(string) bool { return true }}
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	to := []string{"lucia@" + domain, "mario@" + domain}
+	got, err := p.come(b.at("anna"), b.envelope("prova", to...), to...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.come("x@y.example", []byte("From: x@y.example\r\n\r\nperch\xc3\xa9\r\n"), to...); err != error(replyInfected) {
+		t.Errorf("ordinary: %v", err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.files("lucia")) + len(w.files("mario")); n != 0 {
+		t.Errorf("%d messages were delivered", n)
+	}
+	if got := counts(p.letters(t, w.relay, b.entry.ServiceAddress)); !maps.Equal(got, map[pec.Kind]int{pec.TakeCharge: 1, pec.VirusDetection: 2}) {
+		t.Errorf("the provider gets %v", got)
+	}
+	if got := counts(p.letters(t, w.relay, b.at("anna"))); len(got) != 0 {
+		t.Errorf("the sender gets %v", got)
+	}
+	want := map[record.Kind]int{record.Received: 1, record.TakeChargeIssued: 1, record.VirusFound: 1, record.Quarantined: 1, record.VirusDetectionIssued: 2}
+	if got := p.under(t, trimID(got.Certification.EnvelopeID)); !maps.Equal(got, want) {
+		t.Errorf("records %v", got)
+	}
+}
+
+// The disk stops, or the power goes, at every single call of a reception's way.
+// What was answered 250 ends in one take-charge, one envelope in the mailbox and
+// one receipt, or for a notification and ordinary mail in one message in the
+// mailbox; and when its sender tries again, nothing is there twice.
+func TestCrashAtEveryCallOfAReception(t *testing.T) {
+	t.Parallel()
+	for _, class := range []class{isEnvelope, isNotification, isOrdinary} {
+		for _, power := range []bool{false, true} {
+			name := string(class) + " kill"
+			if power {
+				name = string(class) + " power"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				step := 1
+				if testing.Short() {
+					step = 4
+				}
+				crashes := 0
+				for n := 1; ; n += step {
+					if !crashReception(t, class, power, n) {
+						break
+					}
+					crashes++
+				}
+				if crashes < 4 {
+					t.Errorf("only %d crashes", crashes)
+				}
+				t.Logf("%d crashes", crashes)
+			})
+		}
+	}
+}
+
+// crashReception reports whether the crash happened.
+func crashReception(t *testing.T, class class, power bool, n int) bool {
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	w.incoming = Incoming{Ordinary: func(string) bool { return true }}
+	lucia := "lucia@" + domain
+	from, msg := b.at("anna"), b.envelope("prova", lucia)
+	switch class {
+	case isNotification:
+		m, err := b.composer.Delivery(b.issue(), b.facts("m1@"+domain), b.at("anna"), pec.Concise, nil)
+		from, msg = b.at("posta-certificata"), b.bytes(m, nil, err)
+	case isOrdinary:
+		from, msg = "x@y.example", []byte("From: x@y.example\r\nMessage-ID: <one@y.example>\r\n\r\nx\r\n")
+	}
+	fsys, err := faultfs.New(w.fault, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.begin(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := len(fsys.Calls())
+	fsys.SetFault(faultfs.CrashAt(begun + n))
+	_, sent := p.come(from, msg, lucia)
+	if sent == nil {
+		_ = p.drain()
+	}
+	crashed := fsys.Crashed()
+	_ = p.end()
+	if power {
+		if err := fsys.PowerLoss(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p, err = w.begin(durable.OS); err != nil {
+		t.Fatalf("call %d: starting again: %v", n, err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatalf("call %d: running again: %v", n, err)
+	}
+	files := len(w.files("lucia"))
+	if sent == nil && files != 1 {
+		t.Errorf("call %d: answered 250, and there are %d messages", n, files)
+	}
+	// The other side got no 250, or lost it, and tries again.
+	if class != isOrdinary || sent != nil && files == 0 {
+		if _, err := p.come(from, msg, lucia); err != nil {
+			t.Errorf("call %d: again: %v", n, err)
+		}
+		if err := p.drain(); err != nil {
+			t.Errorf("call %d: running that: %v", n, err)
+		}
+	}
+	if files = len(w.files("lucia")); files != 1 {
+		t.Errorf("call %d (250: %v): %d messages in the mailbox", n, sent == nil, files)
+	}
+	want, anna, service := map[record.Kind]int{}, 0, 0
+	id := "m1@" + domain
+	switch class {
+	case isEnvelope:
+		s, err := pec.ReadSigned(bytes.NewReader(msg), pec.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = trimID(s.MessageID)
+		want = map[record.Kind]int{record.Received: 1, record.TakeChargeIssued: 1, record.Delivered: 1, record.DeliveryIssued: 1}
+		anna, service = 1, 1
+	case isNotification:
+		want = map[record.Kind]int{record.NotificationReceived: 1, record.NotificationDelivered: 1}
+	}
+	if class != isOrdinary {
+		if got := p.under(t, id); !maps.Equal(got, want) {
+			t.Errorf("call %d (250: %v): records %v, want %v", n, sent == nil, got, want)
+		}
+	}
+	if x, y := len(p.letters(t, w.relay, b.at("anna"))), len(p.letters(t, w.relay, b.entry.ServiceAddress)); x != anna || y != service {
+		t.Errorf("call %d: %d letters to the sender, %d to the provider", n, x, y)
+	}
+	if left, _ := filepath.Glob(filepath.Join(w.data, "mail", domain, "*", "tmp", "*")); len(left) > 0 {
+		t.Errorf("call %d: left in tmp: %v", n, left)
+	}
+	if err := p.log.Verify(t.Context()); err != nil {
+		t.Errorf("call %d: the log: %v", n, err)
+	}
+	if err := p.end(); err != nil {
+		t.Errorf("call %d: %v", n, err)
+	}
+	return crashed
+}
