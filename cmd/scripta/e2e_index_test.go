@@ -210,10 +210,11 @@ func TestIndexOverLDAP(t *testing.T) {
 	q := newDirectoryServer(t)
 	slapd := slapdtest.Start(t, slapdtest.Options{LDIF: q.others("b").LDIF()})
 	p := newProvider(t, []string{"mario"}, func(c *config.Config) { c.Index.Source = slapd.URL })
-	if out := p.command(t, "index", "refresh"); !strings.Contains(out, "1 records, 1 domains") {
-		t.Errorf("refresh: %s", out)
-	}
+	p.start(t) // ready means that the directory has come, as it could be had
+	p.send(t, letter{from: address("mario"), to: []string{address("mario")}, subject: "Subito"})
+	p.one(t, "mario", pec.Delivery, "Subito")
 	slapd.Stop()
+	p.daemon.kill()
 	p.start(t)
 	if out := p.command(t, "index", "show"); !strings.Contains(out, "an LDAP server says so") || !strings.Contains(out, "holds      1 records") {
 		t.Errorf("show: %s", out)

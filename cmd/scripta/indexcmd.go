@@ -178,7 +178,7 @@ func runIndexShow(args []string, stdout, stderr io.Writer) int {
 			if p.Own {
 				own = " (this provider)"
 			}
-			fmt.Fprintf(stdout, "%s%s\n  mailReceipt  %s\n  domains      %s\n", p.Name, own, p.MailReceipt, strings.Join(p.Domains, " "))
+			fmt.Fprintf(stdout, "%s%s\n  mailReceipt  %s\n  domains      %s\n", p.Name, own, p.MailReceipt, fewDomains(p.Domains))
 			for _, c := range p.Certificates {
 				fmt.Fprintf(stdout, "  certificate  %s\n", c)
 			}
@@ -213,6 +213,15 @@ func (d *directory) print(w io.Writer) {
 	for _, x := range d.Faults {
 		fmt.Fprintf(w, "remark     %s\n", x)
 	}
+}
+
+// fewDomains lists domains as far as a person reads; --json has all of them.
+func fewDomains(all []string) string {
+	const few = 20
+	if len(all) <= few {
+		return strings.Join(all, " ")
+	}
+	return fmt.Sprintf("%s … and %d more", strings.Join(all[:few], " "), len(all)-few)
 }
 
 func runIndexRefresh(args []string, stdout, stderr io.Writer) int {

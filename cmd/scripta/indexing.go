@@ -185,6 +185,22 @@ func (d *daemon) indexRole() (string, error) {
 	return detail, nil
 }
 
+// firstCopyTime is how long a start waits for the first copy of the directory.
+const firstCopyTime = 15 * time.Second
+
+// firstIndex asks once for a directory that never came, so that a provider that
+// says that it is ready takes messages, if it can be had.
+func (d *daemon) firstIndex(ctx context.Context) {
+	if d.mirror.Missing() == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstCopyTime)
+	defer cancel()
+	if _, err := d.mirror.Refresh(ctx, ""); err != nil {
+		d.log.Error("the directory of providers did not come: no message is taken until it does", "err", err)
+	}
+}
+
 // renewBefore is how long before its end the signing certificate should be renewed:
 // the directory of providers, and everybody's copy of it, must know the new one first.
 const renewBefore = 30 * 24 * time.Hour

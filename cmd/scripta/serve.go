@@ -99,6 +99,7 @@ func (d *daemon) serve(ctx context.Context, ready func(string)) error {
 	if err := d.openPipeline(ctx); err != nil {
 		return err
 	}
+	d.firstIndex(ctx)
 	d.scrub = openScrubber(d.app)
 	if err := d.openWeb(); err != nil {
 		return err
