@@ -11,6 +11,7 @@ import (
 	"scripta/mta/pec"
 	"scripta/mta/providers"
 	"scripta/register/receipts"
+	"scripta/register/record"
 )
 
 // placement is one message to be put into one mailbox: of ours, or elsewhere.
@@ -25,9 +26,11 @@ type placement struct {
 	envelope bool   // the message is a submission's envelope
 	place    int    // of the recipient in that submission
 
-	number    int  // of the recipient in its delivery, from 1; 0 for notices
-	elsewhere bool // the mailbox is not ours: a relay job takes the message there
-	late      bool // its mailbox fails for now: it gets a stage of its own
+	number    int         // of the recipient in its delivery, from 1; 0 for notices
+	elsewhere bool        // the mailbox is not ours: a relay job takes the message there
+	told      []record.ID // of the records, one of which will tell what became of it
+	recalled  bool        // one of them did
+	late      bool        // its mailbox fails for now: it gets a stage of its own
 	prepared  *mailbox.Prepared
 	failed    error // for this mailbox alone
 }
@@ -100,9 +103,13 @@ func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placemen
 			return moment{}, err
 		}
 	}
+	known, err := p.recall(t, all, named, &note)
+	if err != nil {
+		return moment{}, err
+	}
 	written := make([]*mailbox.Prepared, 0, len(all)+len(t.moved))
 	for i, x := range all {
-		if x.elsewhere {
+		if x.elsewhere || x.recalled || x.late {
 			continue
 		}
 		if verdict != nil {
@@ -120,18 +127,12 @@ func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placemen
 				if len(all) == 1 {
 					return moment{}, &heldUp{x.failed}
 				}
-				x.late, x.failed = true, nil
-				if note.Late == nil {
-					note.Late = map[int]int{}
-				}
-				note.Late[i] = x.number
+				x.failed = nil
+				note.leave(i, x)
 				continue
 			}
 			x.failed = final
-			if note.Failed == nil {
-				note.Failed = map[int]string{}
-			}
-			note.Failed[i] = x.failed.Error()
+			note.fail(i, x)
 			continue
 		}
 		written = append(written, x.prepared)
@@ -140,9 +141,10 @@ func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placemen
 		return moment{}, err
 	}
 	t.moved = nil
-	var err error
-	if note.Moment, err = p.now(); err != nil {
-		return moment{}, err
+	if !known {
+		if note.Moment, err = p.now(); err != nil {
+			return moment{}, err
+		}
 	}
 	if err := p.note(t, stage, note); err != nil {
 		return moment{}, err

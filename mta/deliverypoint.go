@@ -75,9 +75,11 @@ func (d *delivery) group(ctx context.Context, stage, outcome string, recipients 
 	var all []*placement
 	for _, n := range notices {
 		all = append(all, n.placement)
+		n.told = []record.ID{n.id}
 	}
 	for _, n := range recipients {
-		all = append(all, &placement{mailbox: d.recipients[n], message: d.env.message, number: n + 1})
+		all = append(all, &placement{mailbox: d.recipients[n], message: d.env.message, number: n + 1,
+			told: []record.ID{record.MakeID(d.tx, stepDelivered, d.place(n)), record.MakeID(d.tx, stepNonDelivery, d.place(n))}})
 	}
 	at, err := p.place(d.t, stage, d.begun, all, func(i int) error {
 		if i < len(notices) {

@@ -170,10 +170,19 @@ func (p *Pipeline) noteTurn(d *dispatch, known turn) error {
 		return nil
 	}
 	known.Places, known.Answers = fresh.Places, fresh.Answers
-	if err := p.note(d.t, turnNote(len(d.turns)), known); err != nil {
+	all, err := p.recallTurns(d, &known)
+	if err != nil {
 		return err
 	}
-	d.add(known)
+	if len(known.Places) > 0 {
+		all = append(all, known)
+	}
+	for _, one := range all {
+		if err := p.note(d.t, turnNote(len(d.turns)), one); err != nil {
+			return err
+		}
+		d.add(one)
+	}
 	p.wake(d)
 	return nil
 }

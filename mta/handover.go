@@ -17,6 +17,7 @@ func (p *Pipeline) handOver(ctx context.Context, t *task, stage string, named ti
 	placements := make([]*placement, len(all))
 	for i, n := range all {
 		placements[i] = n.placement
+		n.told = []record.ID{n.id}
 	}
 	at, err := p.place(t, stage, named, placements, nil)
 	if err != nil {

@@ -102,7 +102,7 @@ func (p *Pipeline) receive(ctx context.Context, t *task, s *submission, b *batch
 	} else if done {
 		noted <- nil
 	} else {
-		if at, err = p.now(); err != nil {
+		if at, err = p.nowOr(t, record.MakeID(s.Incoming, stepReceived, 0)); err != nil {
 			return err
 		}
 		// Durable before anything that tells of it is, while the envelope is

@@ -42,7 +42,8 @@ type passage struct {
 	Content     *uint16   `json:"content,omitempty"` // month of the parent's content, if the message includes octets of it
 	Begun       time.Time `json:"begun"`
 
-	job *spool.Job
+	job   *spool.Job
+	fresh bool // made by this process: no answer about it is recorded yet
 
 	// Only the queue's handler, one call at a time, uses what follows.
 	last    *attempt // noted
@@ -242,7 +243,7 @@ func (p *Pipeline) passagesFor(t *task, stage string, all []*placement) error {
 
 // passage begins the job of a message for a destination.
 func (p *Pipeline) passage(t *task, stage string, x *placement, destination string) *passage {
-	m := &passage{Kind: kindRelay, Parent: t.job.ID, Stage: stage, Message: x.message.ID, MessageID: x.message.MessageID, Destination: destination,
+	m := &passage{fresh: !t.rerun, Kind: kindRelay, Parent: t.job.ID, Stage: stage, Message: x.message.ID, MessageID: x.message.MessageID, Destination: destination,
 		Certified: !x.ordinary, From: x.from, Size: x.message.Size, EightBit: eightBit(x.message)}
 	if m.From == "" {
 		m.From = p.composer.Provider.ServiceAddress
@@ -286,8 +287,15 @@ func (p *Pipeline) depart(t *task, stage string) {
 // admit gives a relay job to the queue, once everything that follows from what
 // was answered before is done.
 func (p *Pipeline) admit(x *passage) {
-	if x.last != nil && !x.handled {
-		err := p.settle(context.WithoutCancel(p.ctx), x)
+	if !x.fresh {
+		ctx := context.WithoutCancel(p.ctx)
+		var err error
+		if x.last != nil && !x.handled {
+			err = p.settle(ctx, x)
+		}
+		if err == nil && len(x.left()) > 0 {
+			err = p.recallAttempts(ctx, x)
+		}
 		if err != nil {
 			p.metrics.Retries.Add(1)
 			p.log.Error("the answer of another server could not be recorded yet", "tx", x.id(), "err", err)

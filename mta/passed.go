@@ -24,22 +24,28 @@ func (p *Pipeline) Relayed(ctx context.Context, l *relay.Letter, r *relay.Result
 		if err != nil {
 			return err
 		}
-		next := &attempt{N: 1, Tries: l.Tries, Moment: at, Answers: r.Answers, Left: []string{}}
+		next := &attempt{N: 1, Tries: l.Tries, Moment: at, Answers: r.Answers}
 		if x.last != nil {
 			next.N = x.last.N + 1
 		}
-		for _, a := range x.left() {
-			final := slices.ContainsFunc(r.Answers, func(b relay.Answer) bool { return b.Recipient == a && b.State != relay.Deferred })
-			if !final {
-				next.Left = append(next.Left, a)
-			}
-		}
+		next.Left = next.without(x.left())
 		if err := p.spool.Note(x.job, attemptNote, next); err != nil {
 			return err
 		}
 		x.last, x.handled = next, false
 	}
 	return p.settle(ctx, x)
+}
+
+// without returns those of some recipients that the attempt gave no final answer for.
+func (a *attempt) without(recipients []string) []string {
+	left := []string{}
+	for _, to := range recipients {
+		if !slices.ContainsFunc(a.Answers, func(b relay.Answer) bool { return b.Recipient == to && b.State != relay.Deferred }) {
+			left = append(left, to)
+		}
+	}
+	return left
 }
 
 // settle does everything that follows from the last attempt's answers.

@@ -47,6 +47,13 @@ func (w *teller) returned() error {
 	came := about(record.UncertifiedReceived)
 	came.Digest, came.Size = digest[:], uint64(len(octets))
 	came.Detail = at.detail(record.Pair{Name: "reason", Value: pec.AnomalyUnsupported}, record.Pair{Name: "about", Value: trimID(w.d.envelopeID)})
+	if w.t.rerun { // what other servers answered may be known from the register alone, and that is not every word
+		if told, err := p.recorded(record.MakeID(w.t.job.ID, stepReturned, n)); err != nil {
+			return err
+		} else if told != nil {
+			came = told
+		}
+	}
 	w.b.event(record.MakeID(w.t.job.ID, stepReturned, n), came)
 	m, err := w.b.message(record.MakeID(w.t.job.ID, stepReturnedEnvelope, n), about(record.AnomalyEnveloped), nil, func() (*pec.Message, error) {
 		included := pec.Included{Bytes: bytes.NewReader(octets), Size: int64(len(octets)), Encoding: pec.SevenBit}
