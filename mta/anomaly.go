@@ -2,10 +2,13 @@ package mta
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"strings"
 
 	"scripta/mta/pec"
+	"scripta/mta/spool"
 	"scripta/register/receipts"
 	"scripta/register/record"
 )
@@ -34,8 +37,10 @@ func (p *Pipeline) passAnomaly(ctx context.Context, t *task, r *reception) error
 		if err != nil {
 			return nil, err
 		}
+		inherited := o.Inherited()
+		inherited.Received = append([]string{r.trace(p, id)}, inherited.Received...)
 		return p.composer.AnomalyEnvelope(r.transaction(id).Issue(stepAnomaly, 0), pec.Anomaly{Sender: r.apparent(), Recipients: r.Recipients, Subject: r.Message.Subject,
-			MessageID: r.Message.MessageID, Inherited: o.Inherited(), Reason: r.Reason, ReversePath: r.From, Results: results}, o.Whole(content))
+			MessageID: r.Message.MessageID, Inherited: inherited, Reason: r.Reason, ReversePath: r.From, Results: results}, o.Whole(content))
 	})
 	if err != nil {
 		return err
@@ -45,6 +50,32 @@ func (p *Pipeline) passAnomaly(ctx context.Context, t *task, r *reception) error
 	}
 	p.metrics.Anomalies.Add(1)
 	return p.reach(ctx, t, r, m.Issued, func() *record.Record { return r.record(p, id, record.NotificationDelivered) })
+}
+
+// trace is the Received field of the message's way to us (RFC 5321 §4.4). Certified
+// messages get none: they stay as they are.
+func (r *reception) trace(p *Pipeline, id spool.ID) string {
+	name := r.Helo
+	if name == "" || len(name) > 255 || strings.ContainsFunc(name, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-.[]:", c)
+	}) {
+		name = "unknown"
+	}
+	with := "ESMTP"
+	if r.Peer.TLS != "" {
+		with = "ESMTPS"
+	}
+	return fmt.Sprintf("Received: from %s ([%s])\r\n by %s with %s id %x;\r\n %s\r\n", name, addressOf(r.Peer), p.composer.Provider.Domain, with, id,
+		r.Moment.Time.In(p.composer.Location).Format("Mon, 02 Jan 2006 15:04:05 -0700"))
+}
+
+// addressOf is a peer's address without its port.
+func addressOf(peer record.Peer) string {
+	host, _, err := net.SplitHostPort(peer.Address)
+	if err != nil {
+		return peer.Address
+	}
+	return host
 }
 
 // apparent is who a message seems to be from.

@@ -22,11 +22,7 @@ func (p *Pipeline) authenticate(ctx context.Context, t *task, r *reception, cont
 	if p.incoming.Resolver == nil || r.Class != isOrdinary {
 		return nil, nil
 	}
-	host, _, err := net.SplitHostPort(r.Peer.Address)
-	if err != nil {
-		host = r.Peer.Address
-	}
-	results = senderauth.Check(ctx, p.incoming.Resolver, senderauth.Sender{IP: net.ParseIP(host), Helo: r.Helo, ReversePath: r.From, From: r.Message.From},
+	results = senderauth.Check(ctx, p.incoming.Resolver, senderauth.Sender{IP: net.ParseIP(addressOf(r.Peer)), Helo: r.Helo, ReversePath: r.From, From: r.Message.From},
 		io.NewSectionReader(content, 0, content.Size()))
 	return results, p.note(t, "authentication", results)
 }

@@ -73,6 +73,9 @@ type RevocationChecker interface {
 	Check(ctx context.Context, chain []*x509.Certificate, at time.Time) revocation.Status
 }
 
+// revocationTime bounds what a message waits for authorities.
+const revocationTime = 30 * time.Second
+
 // errRevocationUnknown says that policy asks to know, and nobody answered.
 var errRevocationUnknown = errors.New("mta: nobody tells whether the provider's certificate was revoked (incoming.revocation)")
 
@@ -141,6 +144,8 @@ func (p *Pipeline) notRevoked(ctx context.Context, v *verdict, chain []*x509.Cer
 		v.status = "not asked"
 		return true, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, revocationTime)
+	defer cancel()
 	s := p.incoming.Revoked.Check(ctx, chain, at)
 	v.status = s.String()
 	switch s.State {

@@ -180,7 +180,7 @@ func (p *Pipeline) take(ctx context.Context, id spool.ID, w *receipts.ContentWri
 		t.unrecorded = true
 		p.backlog.add(id, about.begun().Time)
 		p.putOff(t, err, p.log.With("tx", t.id()))
-		return err
+		return &inDoubt{err}
 	}
 	p.backlog.add(id, about.begun().Time)
 	t.placed = true
@@ -190,6 +190,16 @@ func (p *Pipeline) take(ctx context.Context, id spool.ID, w *receipts.ContentWri
 	}
 	return nil
 }
+
+// inDoubt is the error of a message whose client gets no 250 although its job stays:
+// its first record may be in the log, and will be.
+type inDoubt struct{ err error }
+
+// Error gives the cause.
+func (d *inDoubt) Error() string { return d.err.Error() }
+
+// Unwrap gives the cause.
+func (d *inDoubt) Unwrap() error { return d.err }
 
 // recordFirst appends the transaction's first record.
 func (p *Pipeline) recordFirst(ctx context.Context, t *task) error {

@@ -39,7 +39,8 @@ type reception struct {
 	Certification *pec.CertificationData `json:"certification,omitempty"`
 	Original      *pec.Section           `json:"original,omitempty"`
 
-	id string // of the transaction, for logging
+	id     string  // of the transaction, for logging
+	coming *coming // nil: it did not come in this process, or may come again
 }
 
 // received is what is known of a message without believing it.
@@ -166,6 +167,9 @@ func digest32(b []byte) (d [32]byte) {
 
 // carry implements [work].
 func (r *reception) carry(ctx context.Context, p *Pipeline, t *task, log *slog.Logger) error {
+	if r.coming != nil {
+		r.coming.end(true) // its first record is in the log: the same again finds it
+	}
 	switch {
 	case r.Class == isEnvelope:
 		return p.takeCharge(ctx, t, r)

@@ -3,12 +3,14 @@ package mta
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -239,7 +241,7 @@ func TestAnomaly(t *testing.T) {
 		}
 		local, _, _ := strings.Cut(x.to, "@")
 		files := slices.DeleteFunc(w.files(local), func(f []byte) bool { return !bytes.Contains(f, []byte("X-Trasporto: errore")) })
-		if len(files) != 1 || !bytes.Contains(files[0], x.msg) || !bytes.HasPrefix(files[0], []byte("Return-Path: <"+x.from+">\r\n")) {
+		if len(files) != 1 || !bytes.Contains(files[0], x.msg) || !bytes.HasPrefix(files[0], []byte("Return-Path: <"+x.from+">\r\nReceived: from mx.example ([192.0.2.1])\r\n by "+domain+" with ESMTP id ")) {
 			t.Fatalf("%s has %d anomaly envelopes: %.500s", local, len(files), files)
 		}
 		env, err := pec.ReadSigned(bytes.NewReader(files[0]), pec.DefaultLimits())
@@ -441,4 +443,73 @@ func crashReception(t *testing.T, class class, power bool, n int) bool {
 		t.Errorf("call %d: %v", n, err)
 	}
 	return crashed
+}
+
+// A disk that is full at any one write puts the message off, or its job; when
+// there is room again it ends as if nothing had been.
+func TestFullDiskOfAReception(t *testing.T) {
+	t.Parallel()
+	step := 1
+	if testing.Short() {
+		step = 3
+	}
+	for n := 1; ; n += step {
+		w := newWorld(t)
+		b := w.join(newForeign(t, "Beta", "beta.example"))
+		fsys, err := faultfs.New(w.fault, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := w.begin(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writes, hit := 0, false
+		fsys.SetFault(func(_ int, c faultfs.Call) error {
+			if c.Op == "write" || c.Op == "open" {
+				if writes++; writes == n {
+					hit = true
+					return syscall.ENOSPC
+				}
+			}
+			return nil
+		})
+		lucia := "lucia@" + domain
+		msg := b.envelope("prova", lucia)
+		_, sent := p.come(b.at("anna"), msg, lucia)
+		if sent != nil && replyFor(sent, p.Pipeline.log) != error(replyNoSpace) {
+			t.Errorf("write %d: refused with %v", n, sent)
+		}
+		if sent == nil {
+			if err := p.drain(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("write %d: put off with %v", n, err)
+			}
+		}
+		if err := p.end(); err != nil {
+			t.Errorf("write %d: %v", n, err)
+		}
+		if p, err = w.begin(durable.OS); err != nil {
+			t.Fatalf("write %d: %v", n, err)
+		}
+		if _, err := p.come(b.at("anna"), msg, lucia); err != nil {
+			t.Errorf("write %d: again: %v", n, err)
+		}
+		if err := p.drain(); err != nil {
+			t.Errorf("write %d: running again: %v", n, err)
+		}
+		s, err := pec.ReadSigned(bytes.NewReader(msg), pec.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[record.Kind]int{record.Received: 1, record.TakeChargeIssued: 1, record.Delivered: 1, record.DeliveryIssued: 1}
+		if got := p.under(t, trimID(s.MessageID)); !maps.Equal(got, want) || len(w.files("lucia")) != 1 {
+			t.Errorf("write %d: records %v, %d messages", n, got, len(w.files("lucia")))
+		}
+		if err := p.end(); err != nil {
+			t.Errorf("write %d: %v", n, err)
+		}
+		if !hit {
+			break
+		}
+	}
 }

@@ -37,11 +37,11 @@ func (p *Pipeline) takeIn(ctx context.Context, r io.Reader, m transit, whole fun
 	if err != nil {
 		return nil, err
 	}
-	rec, unlock, err := p.judge(ctx, a, r, &m, whole)
-	if unlock != nil {
-		defer unlock()
+	rec, err := p.judge(ctx, a, r, &m, whole)
+	if rec != nil {
+		defer rec.settled()
 	}
-	if err != nil || rec == nil {
+	if err != nil || rec == nil || len(rec.Recipients) == 0 {
 		a.refuse()
 		return nil, err
 	}
@@ -49,26 +49,38 @@ func (p *Pipeline) takeIn(ctx context.Context, r io.Reader, m transit, whole fun
 		rec.Moment, rec.id = at, fmt.Sprintf("%x", a.id)
 		return rec
 	})
+	var doubt *inDoubt
+	if errors.As(err, &doubt) && rec.coming != nil {
+		rec.coming.doubt() // until its first record is in the log, which carry sees
+	}
 	if err != nil {
 		return nil, err
 	}
 	return rec, nil
 }
 
-// judge reads a message and decides everything about it but its time. unlock, if
-// there is one, is to be called when the message is safe, or refused: until then
-// nobody else takes the same one.
-func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transit, whole func(error) error) (rec *reception, unlock func(), err error) {
+// settled lets others take the same message, which they will find, unless it is
+// not known yet whether they can.
+func (r *reception) settled() {
+	if r.coming != nil {
+		r.coming.end(false)
+	}
+}
+
+// judge reads a message and decides everything about it but its time. Nobody else
+// takes the same certified message until settled is called. When it came before,
+// there are no recipients left.
+func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transit, whole func(error) error) (rec *reception, err error) {
 	s, err := pec.ReadSigned(io.TeeReader(r, a.content), pec.DefaultLimits())
 	if err = whole(err); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if s.Size == 0 {
-		return nil, nil, replyEmpty
+		return nil, replyEmpty
 	}
 	v, err := p.classify(ctx, s, m.from, m.to, a.at)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if v.signer != nil {
 		p.rates.Provider(m.peer.Address, time.Now())
@@ -79,9 +91,11 @@ func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transi
 		rec.Certification, rec.Original = s.Certification, s.Original
 		rec.Certification.Provider = rec.Provider // as the index writes it
 		rec.Vouched = p.vouched(v, s.Certification)
-		unlock = p.coming.lock(string(rec.Message.Content) + trimID(rec.Message.MessageID))
-		if err = p.dropKnown(ctx, rec, a.at); err == nil && len(rec.Recipients) == 0 {
-			return nil, unlock, nil
+		if rec.coming, err = p.coming.begin(ctx, string(rec.Message.Content)+trimID(rec.Message.MessageID)); err == nil {
+			err = p.dropKnown(ctx, rec, a.at)
+		}
+		if err == nil && len(rec.Recipients) == 0 {
+			return rec, nil
 		}
 	case isMalformed:
 		err = p.narrow(ctx, rec, m, func(string) bool { return true })
@@ -92,7 +106,7 @@ func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transi
 		}
 	}
 	if err != nil {
-		return nil, unlock, err
+		return rec, err
 	}
 	weight, err := rec.weight(p, a.id)
 	if err == nil && weight > maxFacts {
@@ -105,7 +119,7 @@ func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transi
 		p.log.Info("infected ordinary mail is refused", "virus", rec.Virus.Virus)
 		err = replyInfected
 	}
-	return rec, unlock, err
+	return rec, err
 }
 
 // newReception is what is decided of any message.
@@ -227,37 +241,71 @@ func transactionOfRecord(r *record.Record) []string {
 	return nil
 }
 
+// errComing says that the same message is under way, and it is not known yet
+// whether it is safe.
+var errComing = fmt.Errorf("mta: the same message came a moment ago, and is in doubt: %w", register.ErrBusy)
+
 // comings keeps two transactions from taking the same message at once.
 type comings struct {
-	mu  sync.Mutex // guards all
+	mu  sync.Mutex // guards what follows, and the fields of each coming
 	all map[string]*coming
 }
 
+// coming is a message that one transaction is taking.
 type coming struct {
-	mu    sync.Mutex
-	users int // who have it or wait for it; under comings.mu
+	of       *comings
+	key      string
+	doubtful bool
+	changed  chan struct{} // closed when it ends, or becomes doubtful
 }
 
-// lock waits until nobody else has the key.
-func (c *comings) lock(key string) (unlock func()) {
-	c.mu.Lock()
-	if c.all == nil {
-		c.all = map[string]*coming{}
-	}
-	x := c.all[key]
-	if x == nil {
-		x = &coming{}
-		c.all[key] = x
-	}
-	x.users++
-	c.mu.Unlock()
-	x.mu.Lock()
-	return func() {
-		x.mu.Unlock()
+// begin waits until nobody else is taking the message with this key. It returns
+// errComing when that may last.
+func (c *comings) begin(ctx context.Context, key string) (*coming, error) {
+	for {
 		c.mu.Lock()
-		defer c.mu.Unlock()
-		if x.users--; x.users == 0 {
-			delete(c.all, key)
+		x := c.all[key]
+		if x == nil {
+			if c.all == nil {
+				c.all = map[string]*coming{}
+			}
+			x = &coming{of: c, key: key, changed: make(chan struct{})}
+			c.all[key] = x
+			c.mu.Unlock()
+			return x, nil
 		}
+		doubtful := x.doubtful
+		c.mu.Unlock()
+		if doubtful {
+			return nil, errComing
+		}
+		select {
+		case <-x.changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// doubt says that it is not known whether the message is taken.
+func (x *coming) doubt() {
+	x.of.mu.Lock()
+	defer x.of.mu.Unlock()
+	if x.of.all[x.key] == x && !x.doubtful {
+		x.doubtful = true
+		close(x.changed)
+	}
+}
+
+// end lets the next one go on; one that is in doubt ends only for certain.
+func (x *coming) end(certain bool) {
+	x.of.mu.Lock()
+	defer x.of.mu.Unlock()
+	if x.of.all[x.key] != x || x.doubtful && !certain {
+		return
+	}
+	delete(x.of.all, x.key)
+	if !x.doubtful {
+		close(x.changed)
 	}
 }

@@ -1,6 +1,8 @@
 package mta
 
 import (
+	"bytes"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"os"
@@ -293,6 +295,52 @@ func TestDuplicates(t *testing.T) {
 	other := b.resigned(msg, func(e string) string { return strings.Replace(e, "inviato", "spedito", 1) })
 	if r, err := p.come(b.at("anna"), other, lucia); err != nil || r == nil {
 		t.Errorf("something else: %+v %v", r, err)
+	}
+}
+
+// While it is in doubt whether a message is safe, who sends it again is put off;
+// then he hears that it was taken.
+func TestDuplicateInDoubt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	lucia := "lucia@" + domain
+	msg := b.envelope("prova", lucia)
+	s, err := pec.ReadSigned(bytes.NewReader(msg), pec.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, _ := s.ContentDigest(crypto.SHA256)
+	first, err := p.coming.begin(t.Context(), string(content)+trimID(s.MessageID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan error)
+	go func() {
+		_, err := p.come(b.at("anna"), msg, lucia)
+		waits <- err
+	}()
+	first.doubt()
+	first.end(false)
+	for _, err := range []error{<-waits, func() error { _, err := p.come(b.at("anna"), msg, lucia); return err }()} {
+		if !errors.Is(err, errComing) || replyFor(err, p.Pipeline.log) != error(replyBusy) {
+			t.Errorf("in doubt: %v", err)
+		}
+	}
+	first.end(true)
+	if r, err := p.come(b.at("anna"), msg, lucia); err != nil || r == nil {
+		t.Errorf("afterwards: %v %v", r, err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(p.coming.all); n != 0 {
+		t.Errorf("%d are kept", n)
 	}
 }
 
