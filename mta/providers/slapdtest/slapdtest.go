@@ -185,6 +185,9 @@ func (s *Server) run(port int, deadline time.Time) error {
 	if s.options.Certificate != "" {
 		listen, s.URL = "ldaps://"+address, fmt.Sprintf("ldaps://localhost:%d", port)
 	}
+	if err := os.Remove(s.path("pid")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	// -d keeps it in the foreground.
 	s.process = exec.Command(path, "-d", "0", "-f", s.path("slapd.conf"), "-h", listen)
 	s.process.Stdout, s.process.Stderr = s.said, s.said
@@ -196,8 +199,12 @@ func (s *Server) run(port int, deadline time.Time) error {
 	process := s.process
 	go func() { _ = process.Wait(); close(exited) }()
 	for time.Now().Before(deadline) {
-		if c, err := net.DialTimeout("tcp", address, time.Second); err == nil {
-			return c.Close()
+		// It writes its PID once it has the port: without that file, whoever answers
+		// is somebody else, who took the port meanwhile.
+		if _, err := os.Stat(s.path("pid")); err == nil {
+			if c, err := net.DialTimeout("tcp", address, time.Second); err == nil {
+				return c.Close()
+			}
 		}
 		select {
 		case <-exited:
