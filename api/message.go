@@ -51,7 +51,9 @@ const (
 
 // eventOfMessage says that a kind is an event of a message's life. What is done
 // with it later, such as reproducing a receipt, is not.
-func eventOfMessage(k record.Kind) bool { return k >= record.Submitted && k <= record.OrdinaryRefused }
+func eventOfMessage(k record.Kind) bool {
+	return k >= record.Submitted && k <= record.OrdinaryRefused || k == record.UncertifiedReceived
+}
 
 // placeOf is where a record stands in the order of a mailbox's records.
 func placeOf(f *register.Found) position {
@@ -116,52 +118,4 @@ func direction(mailbox string, r *record.Record) string {
 		return toSelf
 	}
 	return sent
-}
-
-// state reads off the events what became of the message.
-func state(mailbox string, m *message, events []*register.Found) string {
-	awaited := map[string]bool{} // by recipient: it is not known what became of it
-	if m.Direction == received {
-		awaited[mailbox] = true
-	} else {
-		for _, r := range m.Recipients {
-			awaited[strings.ToLower(r.Address)] = true
-		}
-	}
-	done, failed, way := 0, 0, stateSubmitted
-	settle := func(r *record.Record, n *int) {
-		for _, a := range r.About {
-			if a = strings.ToLower(a); awaited[a] {
-				delete(awaited, a)
-				*n++
-			}
-		}
-	}
-	for _, e := range events {
-		switch r := e.Record; r.Kind {
-		case record.NonAcceptanceIssued, record.OrdinaryRefused:
-			return stateNotAccepted
-		case record.AcceptanceIssued:
-			if way == stateSubmitted {
-				way = stateAccepted
-			}
-		case record.Relayed, record.Received, record.TakeChargeIssued, record.Deferred:
-			way = stateInTransit
-		case record.Delivered, record.DeliveryIssued:
-			settle(r, &done)
-		case record.NonDeliveryIssued, record.TimeoutNoticeIssued, record.VirusDetectionIssued, record.Bounced:
-			settle(r, &failed)
-		}
-	}
-	switch {
-	case done > 0 && failed+len(awaited) == 0:
-		return stateDelivered
-	case done > 0:
-		return statePartlyDelivered
-	case failed > 0 && len(awaited) == 0:
-		return stateNotDelivered
-	case m.Direction == received:
-		return stateInTransit
-	}
-	return way
 }

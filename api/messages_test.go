@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"scripta/internal/keys"
+	"scripta/mta/pec"
 	"scripta/register"
 	"scripta/register/record"
 )
@@ -224,6 +225,47 @@ func TestStates(t *testing.T) {
 	f.get(anna, "/v1/messages/"+m.id(), "Timeline", &got)
 	if got.Direction != toSelf || got.State != stateDelivered {
 		t.Errorf("to oneself: %+v", got.message)
+	}
+}
+
+// Of recipients of other providers the receipts that come back tell, of ordinary
+// ones what their mail server answered.
+func TestStatesElsewhere(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	envelope, charge, delivery, failure := pec.TransportEnvelope.String(), pec.TakeCharge.String(), pec.Delivery.String(), pec.NonDelivery.String()
+	type event struct {
+		kind  record.Kind
+		typ   string
+		about string
+	}
+	for n, x := range []struct {
+		want   string
+		events []event
+	}{
+		{stateInTransit, []event{{record.Relayed, envelope, bruno}, {record.NotificationReceived, charge, bruno}}},
+		{stateDelivered, []event{{record.Relayed, envelope, bruno}, {record.NotificationReceived, delivery, bruno}}},
+		{stateNotDelivered, []event{{record.Relayed, envelope, bruno}, {record.NotificationReceived, failure, bruno}}},
+		{stateNotDelivered, []event{{record.Bounced, envelope, bruno}, {record.NonDeliveryIssued, "", bruno}}},
+		{stateNotDelivered, []event{{record.TimeoutNoticeIssued, "", bruno}}},
+		{stateDelivered, []event{{record.TimeoutNoticeIssued, "", bruno}, {record.NotificationReceived, delivery, bruno}}},
+		{stateAccepted, []event{{record.Bounced, delivery, bruno}}}, // a receipt, not the message
+	} {
+		m := f.submit(byte(n+1), start.Add(time.Duration(n)*time.Hour), anna, bruno)
+		for i, e := range x.events {
+			m.at = m.at.Add(time.Second)
+			r := m.base(e.kind, e.about)
+			if e.typ != "" {
+				r.Detail = record.SortDetail(append(r.Detail, record.Pair{Name: "type", Value: e.typ}))
+			}
+			f.append([16]byte{m.n, byte(e.kind), byte(i), 1}, r)
+		}
+		f.set(start.AddDate(0, 0, 1))
+		var got timeline
+		f.get(anna, "/v1/messages/"+m.id(), "Timeline", &got)
+		if got.State != x.want {
+			t.Errorf("%v: %s, not %s", x.events, got.State, x.want)
+		}
 	}
 }
 
