@@ -344,10 +344,11 @@ func TestNoticesOfDelay(t *testing.T) {
 // nothing had been, once.
 func TestCrashAtEveryCallElsewhere(t *testing.T) {
 	t.Parallel()
-	// One recipient is refused, one is taken and delivered to, of one nothing is heard.
+	// One recipient is refused, one is taken and delivered to, of one nothing is heard;
+	// one is of ours, and one is ordinary and refused.
 	const silent = "neri@altro.example"
 	answers := func(to string) relay.Answer {
-		if to == rossi {
+		if to == rossi || to == verdi {
 			return refused(to)
 		}
 		return taken(to)
@@ -383,9 +384,10 @@ func TestCrashAtEveryCallElsewhere(t *testing.T) {
 		p.look()
 		return p.drain()
 	}
-	want := map[record.Kind]int{record.Submitted: 1, record.AcceptanceIssued: 1, record.Enveloped: 1, record.Relayed: 1, record.Bounced: 1, record.NonDeliveryIssued: 1,
-		record.DelayNoticeIssued: 1, record.TimeoutNoticeIssued: 1, record.NotificationDelivered: 4}
-	ofAuthor := map[pec.Kind]int{pec.Acceptance: 1, pec.NonDelivery: 1, pec.DelayNotice: 2}
+	want := map[record.Kind]int{record.Submitted: 1, record.AcceptanceIssued: 1, record.Enveloped: 1, record.Relayed: 1, record.Bounced: 2, record.NonDeliveryIssued: 1,
+		record.Received: 1, record.TakeChargeIssued: 1, record.Delivered: 1, record.DeliveryIssued: 1,
+		record.DelayNoticeIssued: 1, record.TimeoutNoticeIssued: 1, record.NotificationDelivered: 6}
+	ofAuthor := map[pec.Kind]int{pec.Acceptance: 1, pec.Delivery: 1, pec.NonDelivery: 1, pec.DelayNotice: 2, pec.AnomalyEnvelope: 1}
 	for _, power := range []bool{false, true} {
 		name := "kill"
 		if power {
@@ -395,7 +397,7 @@ func TestCrashAtEveryCallElsewhere(t *testing.T) {
 			t.Parallel()
 			step := 1
 			if testing.Short() {
-				step = 7
+				step = 9
 			}
 			total := 0
 			for n := 1; ; n += step {
@@ -410,7 +412,7 @@ func TestCrashAtEveryCallElsewhere(t *testing.T) {
 				}
 				begun := len(fsys.Calls())
 				fsys.SetFault(faultfs.CrashAt(begun + n))
-				s, sent := p.send("one", listed(rossi, bianchi, silent), rossi, bianchi, silent)
+				s, sent := p.send("one", listed(rossi, bianchi, silent, verdi, "lucia@"+domain), rossi, bianchi, silent, verdi, "lucia@"+domain)
 				if sent == nil {
 					_ = rest(p, w.relay, s)
 				}
