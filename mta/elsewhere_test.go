@@ -111,6 +111,7 @@ func (h *handed) carry(ctx context.Context, p *Pipeline, t *task, _ *slog.Logger
 func TestReceiptRefusedElsewhere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.odd = true // a receipt that belongs to nothing
 	p, err := w.begin(durable.OS)
 	if err != nil {
 		t.Fatal(err)

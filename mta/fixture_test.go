@@ -53,6 +53,7 @@ type world struct {
 	relay         *testRelay // of the last process
 
 	foreign  []*foreign // other providers of the index
+	odd      bool       // the test puts into the register what no provider does: it is not audited
 	incoming Incoming
 }
 
@@ -139,6 +140,7 @@ func (q *testRelay) Add(letters ...*relay.Letter) {
 // process is one life of the provider.
 type process struct {
 	*Pipeline
+	world *world
 	log   *merkle.Log
 	spool *spool.Spool
 }
@@ -155,7 +157,7 @@ func (w *world) begin(fsys durable.FS) (p *process, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p = &process{}
+	p = &process{world: w}
 	p.log, err = merkle.Open(context.Background(), merkle.Options{Dir: filepath.Join(w.dir, "log"), Origin: origin, Signer: signer, Verifier: verifier, Logger: quiet, MinFree: 1 << 20})
 	if err != nil {
 		return nil, err
@@ -190,6 +192,7 @@ func (w *world) begin(fsys durable.FS) (p *process, err error) {
 // end closes a process; after an injected crash closing fails, too.
 func (p *process) end() error {
 	p.Close()
+	p.audit()
 	return errors.Join(p.spool.Close(), p.register.Close(), p.log.Close())
 }
 

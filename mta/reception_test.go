@@ -150,6 +150,7 @@ func TestReception(t *testing.T) {
 func TestReceiptsComeBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.odd = true // a provider tells of a recipient of another
 	b := w.join(newForeign(t, "Beta", "beta.example"))
 	c := w.join(newForeign(t, "Gamma", "gamma.example"))
 	p, err := w.begin(durable.OS)

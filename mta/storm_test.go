@@ -49,7 +49,7 @@ func TestManyElsewhereAtOnce(t *testing.T) {
 		result := &relay.Result{Time: time.Now()}
 		n := attempt.Add(1)
 		for _, to := range l.Recipients {
-			a := relay.Answer{Recipient: to, State: relay.Taken, Code: 250, Text: "ok"}
+			a := relay.Answer{Recipient: to, State: relay.Taken, Code: 250, Text: "ok", Hop: relay.Hop{Peer: relay.Peer{Address: "192.0.2.1:25", TLS: "TLS 1.3"}}}
 			if n%5 == 0 {
 				a.State, a.Code = relay.Deferred, 451
 			}

@@ -150,7 +150,7 @@ func TestTerms(t *testing.T) {
 		"outcome after 30 hours, told":     {late(0, 23*time.Hour, 30*time.Hour), 0},
 		"outcome after 30 hours, not told": {late(0, 0, 30*time.Hour), 2},
 		"told of the delay too early":      {late(11*time.Hour, 0, 23*time.Hour), 2},
-		"told of a delay, yet in charge":   {late(13*time.Hour, 0, 23*time.Hour), 2},
+		"told of a delay, in charge here":  {late(13*time.Hour, 0, 23*time.Hour), 0},
 		"told of the end too early":        {late(0, 21*time.Hour, 30*time.Hour), 2},
 		"told of the end too late":         {late(0, 25*time.Hour, 30*time.Hour), 2},
 		"no outcome, told":                 {late(0, 23*time.Hour, 0)[:11], 0},

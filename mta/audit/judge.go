@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"scripta/register/record"
 )
@@ -146,19 +147,33 @@ func (j *judgement) agree(first entry) {
 		free := e.Kind == record.NotificationReceived ||
 			(e.Kind == record.NotificationDelivered || e.Kind == record.NotificationFailed) && len(e.Generated) == 1 && theirs[e.Generated[0]]
 		switch {
-		case !same(e.Sender, first.Sender):
+		case !same(written(e.Sender), written(first.Sender)):
 			j.find(ruleSame, e, "%s has the sender %q, %s had %q", e.Kind, e.Sender, first.Kind, first.Sender)
 		case free:
-		case e.OriginalID != first.OriginalID:
+		case written(e.OriginalID) != written(first.OriginalID):
 			j.find(ruleSame, e, "%s has the original identifier %q, %s had %q", e.Kind, e.OriginalID, first.Kind, first.OriginalID)
-		case e.Subject != first.Subject:
+		case written(e.Subject) != written(first.Subject):
 			j.find(ruleSame, e, "%s has another subject than %s", e.Kind, first.Kind)
 		case !slices.EqualFunc(e.Recipients, first.Recipients, func(x, y record.Recipient) bool {
-			return x.Certified == y.Certified && same(x.Address, y.Address)
+			return x.Certified == y.Certified && same(written(x.Address), written(y.Address))
 		}):
 			j.find(ruleSame, e, "%s has other recipients than %s", e.Kind, first.Kind)
 		}
 	}
+}
+
+// written is how a value comes back from certification data, which the Incoming
+// Point reads it from: XML holds no controls, and no space around it counts.
+func written(v string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t' || r == '\n' || r == '\r':
+			return ' '
+		case r < ' ' || r == '\ufffe' || r == '\uffff':
+			return utf8.RuneError
+		}
+		return r
+	}, strings.Trim(v, " \t\r\n"))
 }
 
 // issued checks what records must have of the message that they tell of.

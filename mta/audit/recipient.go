@@ -236,7 +236,7 @@ func (j *judgement) here(begin, received entry, mine []entry, address string) {
 		}
 	}
 	j.reasons(refusals, address)
-	j.terms(begin, charges, outcomes, mine, address)
+	j.terms(begin, charges, outcomes, outcomes, mine, address)
 }
 
 // elsewhere judges a certified recipient of another provider.
@@ -284,7 +284,7 @@ func (j *judgement) elsewhere(begin entry, mine []entry, address string) {
 	slices.SortFunc(outcomes, byLeaf)
 	j.single(outcomes, address)
 	j.reasons(slices.Concat(refusals, ofType(told, record.NotificationReceived, typeNonDelivery)), address)
-	j.terms(begin, charges, outcomes, mine, address)
+	j.terms(begin, charges, outcomes, slices.Concat(charges, outcomes), mine, address)
 }
 
 // single reports every outcome of a recipient after the first.
@@ -318,8 +318,9 @@ func (j *judgement) pairs(detections, refusals []entry, address string) {
 }
 
 // terms checks the notices of delay. They are due to the sender's provider
-// alone: begin tells of a submission.
-func (j *judgement) terms(begin entry, charges, outcomes, mine []entry, address string) {
+// alone: begin tells of a submission. known is what makes the first of them idle;
+// of our own take-charge the sender hears nothing.
+func (j *judgement) terms(begin entry, charges, outcomes, known, mine []entry, address string) {
 	if begin.Kind != record.Submitted {
 		if len(outcomes) == 0 {
 			j.missing(ruleOutcome, begin, "%s has neither a delivery nor a non-delivery", address)
@@ -336,7 +337,7 @@ func (j *judgement) terms(begin entry, charges, outcomes, mine []entry, address 
 		switch {
 		case i > 0 || late(e) < delayAfter:
 			j.find(ruleTimeout, e, "a notice of delay about %s comes again, or before 12 hours", address)
-		case before(signs, e):
+		case before(known, e):
 			j.find(ruleTimeout, e, "a notice of delay about %s comes after it was taken in charge or had its outcome", address)
 		}
 	}
