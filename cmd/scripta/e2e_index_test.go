@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -258,4 +260,31 @@ func (p *provider) renew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What one provider publishes of itself another reads, over HTTPS and by nothing
+// but the configuration: the least directory there can be.
+func TestIndexOfAnotherProvider(t *testing.T) {
+	t.Parallel()
+	b := newProviderOf(t, filepath.Join(t.TempDir(), "b"), duoB, "Gestore B", []string{"bice"}, nil)
+	b.start(t)
+	chain := must[[]*x509.Certificate](t)(keys.LoadCertificates(b.dir.PECCertificate()))
+	a := newProviderOf(t, filepath.Join(t.TempDir(), "a"), duoA, "Gestore A", []string{"anna"}, func(c *config.Config) {
+		c.Index.Source = "https://" + b.listen.HTTPS + providers.PublishedPath
+		c.Index.Signers = []string{fmt.Sprintf("%X", sha256.Sum256(chain[0].Raw))}
+		c.Index.Roots, c.Index.TLSCA = b.dir.PublicCA(), b.dir.PublicTLSCA()
+	})
+	if out := a.command(t, "index", "refresh"); !strings.Contains(out, "1 records, 1 domains") {
+		t.Errorf("refresh: %s", out)
+	}
+	out := a.command(t, "index", "show", "--providers")
+	if !strings.Contains(out, "Gestore B\n  mailReceipt  posta-certificata@"+duoB+"\n  domains      "+duoB+"\n") || !strings.Contains(out, providers.Hash(chain[0])) {
+		t.Errorf("show: %s", out)
+	}
+	// Asked again on the same day, it is the same file: B does not send it again.
+	before := a.count(t, record.IndexChanged)
+	if out := a.command(t, "index", "refresh"); !strings.HasPrefix(out, "unchanged") || a.count(t, record.IndexChanged) != before {
+		t.Errorf("refresh: %s", out)
+	}
+	b.stop(t)
 }
