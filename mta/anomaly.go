@@ -28,7 +28,7 @@ func (p *Pipeline) passAnomaly(ctx context.Context, t *task, r *reception) error
 	rec := r.record(p, id, record.AnomalyEnveloped)
 	rec.About = r.Recipients
 	if len(results) > 0 {
-		rec.Detail = r.Moment.detail(record.Pair{Name: "authentication", Value: strings.Join(results, "; ")})
+		rec.Detail = r.Moment.detail(record.Pair{Name: authenticationDetail, Value: strings.Join(results, "; ")})
 	}
 	source := &receipts.Included{Source: contentOf(id, r.ContentMonth)}
 	b := p.batch(t)

@@ -5,14 +5,18 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/foxcpp/go-mockdns"
 
 	"scripta/internal/durable"
 	"scripta/internal/durable/faultfs"
@@ -319,6 +323,36 @@ func TestInfectedReception(t *testing.T) {
 	if got := p.under(t, trimID(got.Certification.EnvelopeID)); !maps.Equal(got, want) {
 		t.Errorf("records %v", got)
 	}
+	// What else a provider signed reaches nobody, either, and is kept.
+	facts := b.facts("m1@" + domain)
+	facts.Subject = "perch\u00e9"
+	in := pec.Included{Bytes: strings.NewReader("perch\xc3\xa9"), Size: 7, Encoding: pec.EightBit}
+	m, err := b.composer.Delivery(b.issue(), facts, b.at("anna"), pec.Complete, &in)
+	receipt := b.bytes(m, in.Bytes, err)
+	malformed := b.resigned(b.envelope("due", to...), func(e string) string { return strings.ReplaceAll(e, "daticert.xml", "x.xml") })
+	for _, x := range []struct {
+		from string
+		msg  []byte
+		want map[record.Kind]int
+	}{
+		{b.at("posta-certificata"), receipt, map[record.Kind]int{record.NotificationReceived: 1, record.NotificationFailed: 2, record.VirusFound: 1, record.Quarantined: 1}},
+		{b.at("anna"), malformed, map[record.Kind]int{record.UncertifiedReceived: 1, record.VirusFound: 1, record.Quarantined: 1}},
+	} {
+		got, err := p.come(x.from, x.msg, to...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.drain(); err != nil {
+			t.Fatal(err)
+		}
+		id := got.record(p.Pipeline, must16(t, got.id), record.Received).MessageID
+		if records := p.under(t, id); !maps.Equal(records, x.want) {
+			t.Errorf("%s: records %v", got.Class, records)
+		}
+	}
+	if n := len(w.files("lucia")) + len(w.files("mario")); n != 0 {
+		t.Errorf("%d messages were delivered", n)
+	}
 }
 
 // The disk stops, or the power goes, at every single call of a reception's way.
@@ -513,4 +547,51 @@ func TestFullDiskOfAReception(t *testing.T) {
 			break
 		}
 	}
+}
+
+// What DNS said of a sender is asked once: a job that is run again, even without
+// its note, as one of a backup may be, makes the same envelope.
+func TestAuthenticationIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dns := &countingDNS{Resolver: &mockdns.Resolver{Zones: map[string]mockdns.Zone{"y.example.": {TXT: []string{"v=spf1 ip4:192.0.2.1 -all"}}}}}
+	w.incoming = Incoming{Ordinary: func(string) bool { return true }, Resolver: dns}
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	if _, err := p.come("x@y.example", []byte("From: x@y.example\r\nMessage-ID: <one@y.example>\r\n\r\nx\r\n"), "lucia@"+domain); err != nil {
+		t.Fatal(err)
+	}
+	job := <-p.tasks
+	run := func() {
+		t.Helper()
+		if err := p.carry(t.Context(), job, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run()
+	asked := dns.n.Load()
+	run()
+	delete(job.job.Notes, authenticationDetail)
+	run()
+	if n := dns.n.Load(); asked == 0 || n != asked {
+		t.Errorf("asked %d times, then %d", asked, n)
+	}
+	files := w.files("lucia")
+	if len(files) != 1 || !bytes.Contains(files[0], []byte("Authentication-Results: "+domain+";\r\n spf=pass smtp.mailfrom=y.example;\r\n dkim=none;\r\n dmarc=none header.from=y.example\r\n")) {
+		t.Errorf("lucia has %q", files)
+	}
+}
+
+// countingDNS counts what it is asked.
+type countingDNS struct {
+	*mockdns.Resolver
+	n atomic.Int32
+}
+
+func (c *countingDNS) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	c.n.Add(1)
+	return c.Resolver.LookupTXT(ctx, name)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"time"
 
@@ -24,7 +25,7 @@ func (d *daemon) incomingOptions() (mta.Incoming, error) {
 	if c.TrustedCA != "" {
 		others, err := keys.LoadCertificates(d.dir.Path(c.TrustedCA))
 		if err != nil {
-			return o, err
+			return o, fmt.Errorf("incoming.trusted_ca: %w", err)
 		}
 		roots = append(roots, others...)
 	}
