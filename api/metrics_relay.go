@@ -8,7 +8,7 @@ import (
 	"scripta/mta/relay"
 )
 
-// ofRelay registers what the queue of messages to other servers says.
+// ofRelay registers what is sent to other servers and what comes of it.
 func (m *Metrics) ofRelay(s Sources) {
 	if s.Relay == nil {
 		return

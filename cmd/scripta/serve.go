@@ -198,7 +198,7 @@ func (d *daemon) openPipeline(ctx context.Context) error {
 	}
 	d.pipeline, err = mta.Open(ctx, mta.Options{Register: d.register, Spool: sp, Jobs: jobs, Boxes: d.boxes, Closed: d.accounts.Closed, Index: d.mirror.Index, Composer: d.composer,
 		Roots: d.roots, Clock: d.clock, KeepOriginals: d.cfg.Receipts.KeepOriginals, FreeBytes: d.freeBytes, Hold: d.hold, Rates: d.rates, SuspendSending: d.suspendSending, Scanner: d.virusScanner(), PassUnscanned: d.cfg.Scan.OnFailure == config.ScanPass, Logger: d.log,
-		Incoming: incoming, Relay: d.queue, Ordinary: d.cfg.Relay.Ordinary,
+		Incoming: incoming, Relay: d.queue, RelayFor: d.cfg.Relay.Limit.Duration, Ordinary: d.cfg.Relay.Ordinary,
 		Limits: mta.Limits{Recipients: d.cfg.Mail.MaxRecipients, BytesTimesRecipients: d.cfg.Mail.MaxBytesTimesRecipients, MinFreeBytes: d.cfg.Mail.MinFreeBytes}})
 	if err != nil {
 		return errors.Join(err, sp.Close())
