@@ -40,7 +40,7 @@ func (p *Pipeline) passAnomaly(ctx context.Context, t *task, r *reception) error
 		inherited := o.Inherited()
 		inherited.Received = append([]string{r.trace(p, id)}, inherited.Received...)
 		return p.composer.AnomalyEnvelope(r.transaction(id).Issue(stepAnomaly, 0), pec.Anomaly{Sender: r.apparent(), Recipients: r.Recipients, Subject: r.Message.Subject,
-			MessageID: r.Message.MessageID, Inherited: inherited, Reason: r.Reason, ReversePath: r.From, Results: results}, o.Whole(content))
+			MessageID: r.Message.MessageID, Inherited: inherited, Reason: r.Reason, ReversePath: r.From, Results: results, Spam: r.spamMark()}, o.Whole(content))
 	})
 	if err != nil {
 		return err

@@ -155,7 +155,7 @@ func (s *incomingSession) Rcpt(to string, _ *smtp.RcptOptions) error {
 	if !s.mail.certified {
 		if err := s.p.mayReach(to, 0, s.mail.from == ""); err != nil {
 			if errors.Is(err, replyOrdinary) {
-				s.p.ordinaryRefused(context.Background(), &s.mail, "", to)
+				s.p.ordinaryRefused(context.Background(), &s.mail, replyOrdinary, "", to)
 			}
 			return s.refused(replyFor(err, s.log))
 		}
@@ -259,9 +259,9 @@ func (r *refusals) more(mailbox string, now time.Time) bool {
 	return r.of[mailbox] <= refusalsAnHour
 }
 
-// ordinaryRefused records that ordinary mail for mailboxes was refused. The answer
+// ordinaryRefused records that ordinary mail for mailboxes was refused, and why. The answer
 // does not wait for good luck: a record that cannot be made now is only logged.
-func (p *Pipeline) ordinaryRefused(ctx context.Context, m *transit, subject string, mailboxes ...string) {
+func (p *Pipeline) ordinaryRefused(ctx context.Context, m *transit, why *smtp.SMTPError, subject string, mailboxes ...string) {
 	p.metrics.OrdinaryRefused.Add(uint64(len(mailboxes)))
 	at, err := p.now()
 	if err != nil {
@@ -279,7 +279,7 @@ func (p *Pipeline) ordinaryRefused(ctx context.Context, m *transit, subject stri
 		step := pec.Transaction{ID: tx, Time: at.Time}.Issue(stepOrdinaryRefused, uint32(i))
 		all = append(all, register.Entry{ID: record.MakeID(tx, stepOrdinaryRefused, uint32(i)), Record: &record.Record{Kind: record.OrdinaryRefused, Time: at.Time,
 			MessageID: trimID(step.MessageID(p.composer.Provider)), Sender: m.from, Recipients: []record.Recipient{{Address: a, Certified: certified}}, Subject: subject,
-			About: []string{a}, Outcome: record.Outcome{Code: "5.7.1", Text: replyOrdinary.Message}, Peer: m.peer, Detail: at.detail()}})
+			About: []string{a}, Outcome: record.Outcome{Code: "5.7.1", Text: why.Message}, Peer: m.peer, Detail: at.detail()}})
 	}
 	if len(all) == 0 {
 		return

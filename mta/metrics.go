@@ -26,6 +26,9 @@ type Metrics struct {
 	Scanned    atomic.Uint64 // messages that the virus scanner gave a verdict on
 	Infected   atomic.Uint64 // messages that it found something in
 	NotScanned atomic.Uint64 // messages that it gave none on
+	Scored     atomic.Uint64 // ordinary messages that the spam scorer gave a score
+	NotScored  atomic.Uint64 // ordinary messages that it gave none
+	Spam       atomic.Uint64 // mailboxes that did not want an ordinary message because of its score
 
 	DelayNotices   atomic.Uint64 // recipients of whom nothing was heard for 12 hours
 	TimeoutNotices atomic.Uint64 // recipients without an outcome after 24 hours

@@ -133,6 +133,9 @@ func Open(ctx context.Context, o Options) (*Pipeline, error) {
 	if o.Incoming.Roots == nil {
 		o.Incoming.Roots = o.Roots
 	}
+	if o.Incoming.SpamLimit == nil {
+		o.Incoming.SpamLimit = func(string) (int, bool) { return 0, false }
+	}
 	if o.Incoming.Ordinary == nil {
 		o.Incoming.Ordinary = func(string) bool { return false }
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"scripta/mta/pec"
+	"scripta/mta/scan"
 	"scripta/mta/spool"
 	"scripta/register"
 	"scripta/register/receipts"
@@ -34,6 +35,7 @@ type reception struct {
 	Peer         record.Peer   `json:"peer"`
 	Message      received      `json:"message"`
 	inspection
+	Spam *scan.Spam `json:"spam,omitempty"` // of ordinary mail that was scored
 
 	// Of a certified message: what it certifies, and where its original is.
 	Certification *pec.CertificationData `json:"certification,omitempty"`
@@ -174,7 +176,10 @@ func (r *reception) carry(ctx context.Context, p *Pipeline, t *task, log *slog.L
 	case r.Class == isEnvelope:
 		return p.takeCharge(ctx, t, r)
 	case r.infected():
-		return p.refuseInfectedReception(ctx, t, r)
+		if err := p.refuseInfectedReception(ctx, t, r); err != nil {
+			return err
+		}
+		return p.hear(ctx, r) // what it says holds, though nobody gets to see it
 	case r.Class == isNotification:
 		return p.passNotification(ctx, t, r)
 	}

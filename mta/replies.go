@@ -60,6 +60,7 @@ var (
 	replyNotCertified = reply(554, 5, 7, 1, "Messaggio senza firma valida di un gestore PEC, per caselle che ricevono solo PEC / No valid signature of a PEC provider, for mailboxes that take certified mail only")
 	replyTooManyRcpt  = reply(452, 4, 5, 3, "Troppi destinatari: gli altri in un'altra transazione / Too many recipients: the others in another transaction")
 	replyNoRevocation = reply(451, 4, 7, 5, "Stato di revoca del certificato non disponibile, riprovare piu' tardi / Revocation status of the certificate not available, try again later")
+	replySpam         = reply(554, 5, 7, 1, "Messaggio rifiutato: sembra posta indesiderata / Message refused: it looks like spam")
 	replyInfected     = reply(554, 5, 7, 1, "Messaggio rifiutato: contiene un virus / Message refused: it contains a virus")
 )
 

@@ -25,6 +25,10 @@ type Incoming struct {
 	Revoked    RevocationChecker         // who is asked, unless the policy is off
 	Ordinary   func(address string) bool // whether a mailbox takes ordinary mail; nil: none does
 	Resolver   SenderResolver            // asked about the senders of ordinary mail; nil: nobody is
+	Spam       SpamScorer                // scores ordinary mail; nil: nobody does
+	// SpamLimit is the score from which on a mailbox wants no ordinary mail; ok is
+	// false for one that wants all of it. nil: all want all of it.
+	SpamLimit func(address string) (limit int, ok bool)
 }
 
 // takeIn takes a message that came in on the port of other mail servers: it reads
@@ -119,6 +123,9 @@ func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transi
 		p.log.Info("infected ordinary mail is refused", "virus", rec.Virus.Virus)
 		err = replyInfected
 	}
+	if err == nil {
+		err = p.score(ctx, a, rec, m)
+	}
 	return rec, err
 }
 
@@ -182,12 +189,12 @@ func (p *Pipeline) narrow(ctx context.Context, rec *reception, m *transit, alway
 	}
 	if rec.Recipients = left; len(left) > 0 {
 		if len(refused) > 0 {
-			p.ordinaryRefused(ctx, m, rec.Message.Subject, refused...)
+			p.ordinaryRefused(ctx, m, replyOrdinary, rec.Message.Subject, refused...)
 		}
 		return nil
 	}
 	if len(refused) > 0 {
-		p.ordinaryRefused(ctx, m, rec.Message.Subject, refused...)
+		p.ordinaryRefused(ctx, m, replyOrdinary, rec.Message.Subject, refused...)
 		return replyNotCertified
 	}
 	return last

@@ -399,7 +399,7 @@ func TestSwitch(t *testing.T) {
 		t.Errorf("%d refusals are recorded", n)
 	}
 	for range 2 * refusalsAnHour {
-		p.ordinaryRefused(t.Context(), &transit{from: "x@y.example"}, "", at("mario"))
+		p.ordinaryRefused(t.Context(), &transit{from: "x@y.example"}, replyOrdinary, "", at("mario"))
 	}
 	if n := count(); n != refusalsAnHour {
 		t.Errorf("%d refusals are recorded of a flood", n)

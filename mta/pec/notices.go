@@ -1,6 +1,9 @@
 package pec
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // NonAcceptanceVirus issues the notice that tells the sender that the original was not accepted because a virus scanner
 // found something in it, which it calls virus (RFC 6109 section 3.1.3). The envelope ID of f is one that no envelope ever
@@ -96,6 +99,27 @@ type Anomaly struct {
 	// Results are what was found out about the sender, as methods of an Authentication-Results field (RFC 8601), such as
 	// "spf=pass smtp.mailfrom=a.example"; none: nothing was asked.
 	Results []string
+	// Spam is what a spam filter said of it; nil: none was asked.
+	Spam *SpamMark
+}
+
+// SpamMark goes into the outer header of an anomaly envelope, which no signature covers, as other mail servers mark
+// messages: for the rules of mail programs, not as evidence. The envelope inherits no such field of the message in it.
+type SpamMark struct {
+	Score float64
+	Spam  bool     // the filter takes it for spam
+	Tests []string // what the filter goes by
+}
+
+// append writes the fields.
+func (s *SpamMark) append(b []byte) []byte {
+	flag, status := "NO", "No"
+	if s.Spam {
+		flag, status = "YES", "Yes"
+	}
+	b = appendField(b, "X-Spam-Flag", flag)
+	b = appendField(b, "X-Spam-Score", fmt.Sprintf("%.2f", s.Score))
+	return appendField(b, "X-Spam-Status", oneLine(cut(fmt.Sprintf("%s, score=%.2f tests=%s", status, s.Score, strings.Join(s.Tests, ",")), maxResult)))
 }
 
 // AnomalyEnvelope issues the envelope in which a message that is no correct PEC message reaches its recipients, whole and
@@ -121,6 +145,9 @@ func (c *Composer) AnomalyEnvelope(at Issue, a Anomaly, received Included) (*Mes
 			b = append(b, ";\r\n "+oneLine(cut(r, maxResult))...)
 		}
 		b = append(b, "\r\n"...)
+	}
+	if a.Spam != nil {
+		b = a.Spam.append(b)
 	}
 	return c.issue(d, d.appendInherited(b, a.Inherited, c.Provider.ServiceAddress))
 }

@@ -48,7 +48,8 @@ func TestAnomalyEnvelope(t *testing.T) {
 	}
 	in := Included{Bytes: strings.NewReader(received), Size: int64(len(received)), Encoding: EightBit}
 	a := Anomaly{Sender: "mario.rossi@example.org", Recipients: []string{"anna@pec.example.it"}, Subject: s.Subject, MessageID: s.MessageID,
-		Inherited: s.Inherited(), Reason: AnomalyNotSigned, ReversePath: "mario.rossi@example.org", Results: []string{"spf=pass smtp.mailfrom=example.org", "dkim=none\r\nX-Ricevuta: x"}}
+		Inherited: s.Inherited(), Reason: AnomalyNotSigned, ReversePath: "mario.rossi@example.org", Results: []string{"spf=pass smtp.mailfrom=example.org", "dkim=none\r\nX-Ricevuta: x"},
+		Spam: &SpamMark{Score: 7.256, Spam: true, Tests: []string{"GTUBE", "X\r\nX-Ricevuta: y"}}}
 	m, err := c.AnomalyEnvelope(testTransaction().Issue(9, 0), a, in)
 	if err != nil {
 		t.Fatal(err)
@@ -64,16 +65,17 @@ func TestAnomalyEnvelope(t *testing.T) {
 	}
 	for name, want := range map[string]string{"From": `"Per conto di: mario.rossi@example.org" <posta-certificata@pec.example.it>`, "Reply-To": "mario.rossi@example.org",
 		"Subject": "ANOMALIA MESSAGGIO: =?UTF-8?Q?Citt=C3=A0_di_prova?=", "Return-Path": "<mario.rossi@example.org>",
-		"Authentication-Results": "pec.example.it; spf=pass smtp.mailfrom=example.org; dkim=none  X-Ricevuta: x", "X-Ricevuta": ""} {
+		"Authentication-Results": "pec.example.it; spf=pass smtp.mailfrom=example.org; dkim=none  X-Ricevuta: x", "X-Ricevuta": "",
+		"X-Spam-Flag": "YES", "X-Spam-Score": "7.26", "X-Spam-Status": "Yes, score=7.26 tests=GTUBE,X  X-Ricevuta: y"} {
 		if v := got.Header.Get(name); v != want {
 			t.Errorf("%s: %s, want %s", name, v, want)
 		}
 	}
-	a.MessageID, a.ReversePath, a.Results = "", "", nil
+	a.MessageID, a.ReversePath, a.Results, a.Spam = "", "", nil, nil
 	if m, err = c.AnomalyEnvelope(testTransaction().Issue(9, 0), a, in); err != nil || m.MessageID != testTransaction().Issue(9, 0).MessageID(c.Provider) {
 		t.Errorf("without a Message-ID it got %q, %v", m.MessageID, err)
 	}
-	if b = (issued{m, &in, Facts{}}).bytes(t); !bytes.HasPrefix(b, []byte("Return-Path: <>\r\n")) || bytes.Contains(b, []byte("Authentication-Results")) {
+	if b = (issued{m, &in, Facts{}}).bytes(t); !bytes.HasPrefix(b, []byte("Return-Path: <>\r\n")) || bytes.Contains(b, []byte("Authentication-Results")) || bytes.Contains(b, []byte("X-Spam")) {
 		t.Errorf("of the null sender: %.200q", b)
 	}
 }
