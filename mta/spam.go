@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"scripta/mta/pec"
 	"scripta/mta/scan"
@@ -17,11 +18,11 @@ type SpamScorer interface {
 
 // score has ordinary mail scored, and takes those of its recipients off who do not
 // want mail of such a score; it is an error when nobody is left. What a provider
-// signed is never scored, nor is a bounce, which may be of an envelope of ours. A
-// scorer that does not answer costs the score alone: unlike a virus, spam does no
+// signed is never scored, nor is a bounce of an envelope of ours. A scorer that does not answer costs the score alone: unlike a virus, spam does no
 // harm.
 func (p *Pipeline) score(ctx context.Context, a *arrival, rec *reception, m *transit) error {
-	if p.incoming.Spam == nil || rec.Class != isOrdinary || m.from == "" {
+	ofOurs := slices.ContainsFunc(rec.Detail, func(d record.Pair) bool { return d.Name == "about" })
+	if p.incoming.Spam == nil || rec.Class != isOrdinary || ofOurs {
 		return nil
 	}
 	content, err := a.content.Written(a.id, uint16(a.month))

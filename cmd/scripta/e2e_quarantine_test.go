@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"net/smtp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +11,7 @@ import (
 
 	"scripta/internal/config"
 	"scripta/mta/scan/clamdtest"
+	"scripta/mta/scan/rspamdtest"
 )
 
 // An infected submission reaches nobody; its author is told, and the operator
@@ -97,4 +100,70 @@ func TestInfectedMessageIsKept(t *testing.T) {
 
 	r, _ := p.bringBack(t, made, keys, "--nothing-newer")
 	check(r, 2)
+}
+
+// ordinarily sends a message as the mail server of nobody in particular does.
+func (p *provider) ordinarily(to, message string) error {
+	c, err := smtp.Dial(p.listen.Incoming)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.Mail("x@ordinary.example"); err != nil {
+		return err
+	}
+	if err := c.Rcpt(to); err != nil {
+		return err
+	}
+	w, err := c.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, message); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// Ordinary mail with a virus is refused, and with a score the mailbox does not
+// want; the rest comes with its score.
+func TestOrdinaryMailIsLookedInto(t *testing.T) {
+	t.Parallel()
+	engine, rspamd := clamdtest.Start(t), rspamdtest.Start(t)
+	p := newProvider(t, []string{"anna", "bruno"}, func(c *config.Config) {
+		c.Scan.Clamd, c.Scan.Rspamd = engine.Address, rspamd
+		c.Incoming.Ordinary, c.Incoming.Authenticate = config.OrdinaryAccept, false
+	})
+	p.start(t)
+	p.command(t, "account", "spam", "--mailbox", address("bruno"), "--score", "never")
+	message := func(body string) string {
+		return "From: x@ordinary.example\r\nTo: " + address("anna") + "\r\nSubject: ciao\r\nMessage-ID: <" + strings.Repeat("x", len(body)) + "@ordinary.example>\r\n\r\n" + body + "\r\n"
+	}
+	for _, x := range []struct{ to, body, want string }{
+		{"anna", clamdtest.EICAR(), "554 "}, {"bruno", clamdtest.EICAR(), "554 "}, {"anna", rspamdtest.GTUBE(), "554 "},
+		{"anna", "Ci vediamo domani.", ""}, {"bruno", rspamdtest.GTUBE(), ""},
+	} {
+		if err := p.ordinarily(address(x.to), message(x.body)); err != nil != (x.want != "") || !strings.HasPrefix(refusal(err), x.want) {
+			t.Errorf("to %s: %v, want %s", x.to, err, x.want)
+		}
+	}
+	p.idle(t, time.Minute)
+	for local, flag := range map[string]string{"anna": "NO", "bruno": "YES"} {
+		files, err := filepath.Glob(filepath.Join(p.dir.Mail(), testDomain, local, "new", "*"))
+		if err != nil || len(files) != 1 {
+			t.Errorf("%s has %q, %v", local, files, err)
+			continue
+		}
+		if got := string(mustRead(t, files[0])); !strings.Contains(got, "ANOMALIA MESSAGGIO: ciao") || !strings.Contains(got, "\r\nX-Spam-Flag: "+flag+"\r\n") {
+			t.Errorf("%s has %q", local, got)
+		}
+	}
+	if out := p.command(t, "quarantine", "list"); out != "" {
+		t.Errorf("in quarantine: %s", out)
+	}
+	if out := p.command(t, "status"); !strings.Contains(out, "3 ordinary messages scored, 0 not") {
+		t.Errorf("status: %s", out)
+	}
+	p.stop(t)
+	p.verifyLog(t)
 }

@@ -36,6 +36,10 @@ func (d *daemon) incomingOptions() (mta.Incoming, error) {
 	case config.RevocationHard:
 		o.Revocation, o.Revoked = mta.RevocationHard, revocation.New(nil)
 	}
+	if d.rspamd != nil {
+		o.Spam = d.rspamd
+		o.SpamLimit = func(address string) (int, bool) { return d.accounts.SpamLimit(address, d.cfg.Scan.SpamScore) }
+	}
 	if c.Authenticate {
 		o.Resolver = &net.Resolver{PreferGo: true}
 	}

@@ -10,9 +10,12 @@ import (
 	"scripta/register/record"
 )
 
-// openScanner makes the virus scanner, if one is configured.
+// openScanner makes the virus scanner and the spam scorer, if they are configured.
 func (d *daemon) openScanner() {
 	c := d.cfg.Scan
+	if c.Rspamd != "" {
+		d.rspamd = &scan.Rspamd{URL: c.Rspamd, Timeout: c.Timeout.Duration}
+	}
 	if c.Clamd == "" {
 		d.log.Warn("NO message is scanned for viruses: [scan] clamd names no engine")
 		return
@@ -37,6 +40,16 @@ func scanDetail(c config.Scan) []record.Pair {
 		how = "clamd, on failure " + c.OnFailure
 	}
 	return []record.Pair{{Name: "scan", Value: how}}
+}
+
+// spamRole tells how the spam scorer is.
+func (d *daemon) spamRole() (string, error) {
+	m := d.pipeline.Metrics()
+	detail := fmt.Sprintf("%d ordinary messages scored, %d not", m.Scored.Load(), m.NotScored.Load())
+	if err := d.rspamd.Err(); err != nil {
+		return "", warn("ordinary mail passes without a score: %v", err)
+	}
+	return detail, nil
 }
 
 // scanRole tells how the virus scanner is.

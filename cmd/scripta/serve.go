@@ -71,6 +71,7 @@ type daemon struct {
 	access   *mta.AccessPoint
 	logins   *logins.Limiter
 	scanner  *scan.Scanner // nil: no message is scanned for viruses
+	rspamd   *scan.Rspamd  // nil: ordinary mail is not scored
 	smtp     *smtpd.Server
 	incoming *mta.IncomingPoint
 	smtpIn   *smtpd.Server // of other mail servers

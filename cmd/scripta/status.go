@@ -106,6 +106,9 @@ func (d *daemon) roles() []roleCheck {
 		{"archive", d.archiveRole},
 		{"scrub", d.scrub.role},
 	}
+	if d.rspamd != nil {
+		roles = append(roles, roleCheck{"spam", d.spamRole})
+	}
 	if d.cfg.Log.Engine != config.EngineEmbedded {
 		roles = append(roles, roleCheck{"cluster", d.clusterRole})
 	}

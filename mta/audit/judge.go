@@ -142,9 +142,11 @@ func (j *judgement) agree(first entry) {
 		for _, g := range e.Generated {
 			theirs[g] = true
 		}
+		theirs[string(e.Digest)] = true
 	}
 	for _, e := range j.entries {
 		free := e.Kind == record.NotificationReceived ||
+			(e.Kind == record.VirusFound || e.Kind == record.Quarantined) && theirs[string(e.Digest)] ||
 			(e.Kind == record.NotificationDelivered || e.Kind == record.NotificationFailed) && len(e.Generated) == 1 && theirs[e.Generated[0]]
 		switch {
 		case !same(written(e.Sender), written(first.Sender)):

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,17 @@ type Rspamd struct {
 	URL     string        // "http://host:port"
 	Timeout time.Duration // for one message
 	HTTP    *http.Client  // nil: one that goes through no proxy
+
+	last atomic.Pointer[error] // of the last question; nil before, and when it was answered
+}
+
+// Err is why the last question was not answered; nil when it was, or none was
+// asked.
+func (c *Rspamd) Err() error {
+	if err := c.last.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Mail is what rspamd is told of a message besides its octets.
@@ -52,6 +64,15 @@ const (
 
 // Check has a message scored. An error of m.Body is told as [ErrNoScore], too.
 func (c *Rspamd) Check(ctx context.Context, m Mail) (*Spam, error) {
+	s, err := c.check(ctx, m)
+	c.last.Store(nil)
+	if err != nil {
+		c.last.Store(&err)
+	}
+	return s, err
+}
+
+func (c *Rspamd) check(ctx context.Context, m Mail) (*Spam, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/checkv2", io.NopCloser(m.Body))

@@ -72,6 +72,13 @@ func TestRspamdDialog(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
+	answer, status = `{"score":1}`, 200
+	if c.Err() == nil {
+		t.Error("the last failure is forgotten")
+	}
+	if _, err := c.Check(context.Background(), letter("x")); err != nil || c.Err() != nil {
+		t.Errorf("answered again: %v, %v", err, c.Err())
+	}
 	server.Close()
 	if s, err := c.Check(context.Background(), letter("x")); s != nil || !errors.Is(err, scan.ErrNoScore) {
 		t.Errorf("nobody there: %+v, %v", s, err)
