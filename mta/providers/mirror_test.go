@@ -21,6 +21,7 @@ import (
 	"scripta/internal/cms"
 	"scripta/internal/durable"
 	"scripta/internal/durable/faultfs"
+	"scripta/mta/providers/ldif"
 	"scripta/mta/revocation"
 )
 
@@ -456,5 +457,54 @@ func TestPublisher(t *testing.T) {
 	d := reread(t, plain)
 	if len(d.Providers) != 1 || d.Root || len(d.Providers[0].Certificates) != 1 || !reflect.DeepEqual(d.Providers[0].Domains, own.Domains) {
 		t.Errorf("%+v", d)
+	}
+}
+
+// Domains count as records do: a provider that lost most of its own looks wrong, too.
+func TestMirrorShrinks(t *testing.T) {
+	t.Parallel()
+	cert := certificate(t, "B")
+	with := func(domains int) *Directory {
+		d := of(cert, "b")
+		for i := range domains - 1 {
+			d.Providers[0].Domains = append(d.Providers[0].Domains, fmt.Sprintf("d%d.example.it", i))
+		}
+		return d
+	}
+	for _, x := range []struct {
+		limit, before, after int
+		refused              bool
+	}{{50, 10, 5, false}, {50, 10, 4, true}, {0, 10, 10, false}, {0, 10, 9, true}, {100, 10, 1, false}, {50, 4, 100, false}} {
+		s := newSetting(t)
+		s.o.MaxShrink = x.limit
+		m := s.open()
+		s.offer(with(x.before))
+		if _, err := m.Refresh(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		s.offer(with(x.after))
+		_, err := m.Refresh(t.Context(), "")
+		if refused := errors.As(err, new(*RefusedError)); refused != x.refused || !refused && err != nil {
+			t.Errorf("%+v: %v", x, err)
+		}
+	}
+}
+
+// What is told of a directory that is wrong throughout stays within bounds.
+func TestFaultsAreBounded(t *testing.T) {
+	t.Parallel()
+	e := of(certificate(t, "B"), "b").Entries()[1]
+	for range 2 * mostFaults {
+		e.Attributes = append(e.Attributes, ldif.Attribute{Type: attrDomains, Value: []byte("-")})
+	}
+	d, faults := Read([]*ldif.Entry{e})
+	if len(d.Providers) != 1 || len(faults) != mostFaults {
+		t.Errorf("%d providers, %d faults", len(d.Providers), len(faults))
+	}
+	s := newSetting(t)
+	s.source.set(s.sign(t, ldif.Encode(e), s.now), nil)
+	m := s.open()
+	if _, err := m.Refresh(t.Context(), ""); err != nil || len(m.Faults()) > maxFaults+2 {
+		t.Errorf("%d remarks, %v", len(m.Faults()), err)
 	}
 }
