@@ -433,6 +433,35 @@ func TestDisposedBeginning(t *testing.T) {
 	}
 }
 
+// A message is forgotten when nothing can come of it any more, also when its
+// receipts come in another order than they were sent.
+func TestForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(3)
+	for range 200 {
+		w.send(w.a, "ok1@"+w.b.domain, "nessuno@"+w.b.domain, "ok9@"+w.a.domain, "xordinario@example.org").accept()
+		w.send(w.b, "ok2@"+w.a.domain).refuse(false)
+	}
+	many := make([]string, 1000)
+	for i := range many {
+		many[i] = fmt.Sprintf("ok%d@%s", i, w.b.domain)
+	}
+	w.send(w.a, many...).accept()
+	w.run()
+	for _, h := range []*house{w.a, w.b} {
+		a := New(Options{ServiceMailbox: h.service, Now: w.now})
+		for i, r := range h.log {
+			a.Add(uint64(i), r)
+		}
+		if held := len(a.messages); held > 0 {
+			t.Errorf("%s: %d messages are held", h.name, held)
+		}
+		if r := a.Finish(); len(r.Findings) > 0 || r.Open > 0 || r.Messages == 0 {
+			t.Errorf("%s: %+v", h.name, r)
+		}
+	}
+}
+
 func begins(r *record.Record) bool {
 	return r.Kind == record.Submitted || r.Kind == record.Received || r.Kind == record.UncertifiedReceived
 }

@@ -15,6 +15,7 @@ type judgement struct {
 	*Auditor
 	*message
 	by   map[string][]entry // records by the recipients they are about, in lower case
+	to   map[string]bool    // the message's recipients, in lower case: whether they are certified
 	open bool               // something may still come
 }
 
@@ -62,6 +63,18 @@ func (j *judgement) about(address string) []entry {
 		}
 	}
 	return j.by[strings.ToLower(address)]
+}
+
+// addressed says whether an address is a recipient of the message, and certified.
+func (j *judgement) addressed(begin entry, address string) (certified, known bool) {
+	if j.to == nil {
+		j.to = make(map[string]bool, len(begin.Recipients))
+		for _, r := range begin.Recipients {
+			j.to[strings.ToLower(r.Address)] = r.Certified
+		}
+	}
+	certified, known = j.to[strings.ToLower(address)]
+	return certified, known
 }
 
 // judge applies the rules to all that is known of a message.
@@ -149,7 +162,7 @@ func (j *judgement) agree(first entry) {
 			(e.Kind == record.VirusFound || e.Kind == record.Quarantined) && theirs[string(e.Digest)] ||
 			(e.Kind == record.NotificationDelivered || e.Kind == record.NotificationFailed) && len(e.Generated) == 1 && theirs[e.Generated[0]]
 		switch {
-		case !same(written(e.Sender), written(first.Sender)):
+		case !alike(e.Sender, first.Sender):
 			j.find(ruleSame, e, "%s has the sender %q, %s had %q", e.Kind, e.Sender, first.Kind, first.Sender)
 		case free:
 		case written(e.OriginalID) != written(first.OriginalID):
@@ -157,7 +170,7 @@ func (j *judgement) agree(first entry) {
 		case written(e.Subject) != written(first.Subject):
 			j.find(ruleSame, e, "%s has another subject than %s", e.Kind, first.Kind)
 		case !slices.EqualFunc(e.Recipients, first.Recipients, func(x, y record.Recipient) bool {
-			return x.Certified == y.Certified && same(written(x.Address), written(y.Address))
+			return x.Certified == y.Certified && alike(x.Address, y.Address)
 		}):
 			j.find(ruleSame, e, "%s has other recipients than %s", e.Kind, first.Kind)
 		}
@@ -177,6 +190,9 @@ func written(v string) string {
 		return r
 	}, strings.Trim(v, " \t\r\n"))
 }
+
+// alike says whether two addresses are the same one.
+func alike(a, b string) bool { return a == b || same(written(a), written(b)) }
 
 // issued checks what records must have of the message that they tell of.
 func (j *judgement) issued() {

@@ -50,12 +50,11 @@ func (j *judgement) passed(e, begin, envelope entry) (certified bool) {
 		j.find(ruleRelayed, e, "%s gives no reason", e.Kind)
 	}
 	for _, about := range e.About {
-		i := slices.IndexFunc(begin.Recipients, func(r record.Recipient) bool { return same(r.Address, about) })
-		if i < 0 {
+		is, known := j.addressed(begin, about)
+		if !known {
 			j.find(ruleStranger, e, "%s is about %s, who is no recipient", e.Kind, about)
-			continue
 		}
-		certified = certified || begin.Recipients[i].Certified
+		certified = certified || is
 	}
 	return certified
 }
@@ -112,9 +111,7 @@ func (j *judgement) strangers(e, begin entry) {
 	}
 	for _, about := range e.About {
 		// What others take for certified is theirs to say; who we are, we know.
-		if !slices.ContainsFunc(begin.Recipients, func(r record.Recipient) bool {
-			return (r.Certified || begin.Kind == record.Received) && same(r.Address, about)
-		}) {
+		if is, known := j.addressed(begin, about); !is && !(known && begin.Kind == record.Received) {
 			j.find(ruleStranger, e, "%s is about %s, who is no certified recipient", e.Kind, about)
 		}
 	}
