@@ -121,8 +121,8 @@ func (p *Pipeline) classify(ctx context.Context, s *pec.Signed, from string, rcp
 	} else if !valid {
 		return ordinary(pec.AnomalySignature, errors.New("the signer's certificate: "+v.status))
 	}
-	if sender := s.Certification; sender != nil && index.SignsFor(sig.Certificate, sender.Sender) {
-		signer, _ = index.OfAddress(sender.Sender) // of several environments with one certificate, the sender's
+	if who := speaksFor(s); who != "" && index.SignsFor(sig.Certificate, who) {
+		signer, _ = index.OfAddress(who) // of several environments with one certificate
 	}
 	v.signer = signer
 	if v.fault = formFault(index, s, sig.Certificate, from, rcpt); v.fault != nil {
@@ -133,6 +133,20 @@ func (p *Pipeline) classify(ctx context.Context, s *pec.Signed, from string, rcp
 		v.class = isEnvelope
 	}
 	return v, nil
+}
+
+// speaksFor is the address whose provider a message must come from: an envelope
+// from its sender's, a receipt from that of a recipient whom it is about. It is
+// empty when the message names none.
+func speaksFor(s *pec.Signed) string {
+	c := s.Certification
+	if c == nil {
+		return ""
+	}
+	if about := notified(c); s.Kind != pec.TransportEnvelope && len(about) > 0 {
+		return about[0]
+	}
+	return c.Sender
 }
 
 var errNoSignature = errors.New("there is no signature")

@@ -21,6 +21,7 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/durable/faultfs"
 	"scripta/mta/pec"
+	"scripta/mta/providers"
 	"scripta/mta/relay"
 	"scripta/mta/scan"
 	"scripta/register"
@@ -206,6 +207,46 @@ func TestReceiptsComeBack(t *testing.T) {
 	}
 	if got := p.under(t, id); got[record.NotificationReceived] != 3 || got[record.NotificationDelivered] != 4 || len(w.relay.all()) != 1 {
 		t.Errorf("records %v, %d letters: a receipt of a receipt", got, len(w.relay.all()))
+	}
+}
+
+// Of two environments that sign with one certificate, the one that a recipient
+// belongs to is whom the register names: it is where the envelope went.
+func TestReceiptOfAnotherEnvironment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	second := *b
+	second.domain = "prova.beta.example"
+	second.entry = &providers.Provider{Name: "Beta di prova", Domains: []string{second.domain}, ServiceAddress: "ricevute@" + second.domain, Certificates: b.entry.Certificates}
+	w.foreign = append(w.foreign, &second)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.send("one", listed(second.at("anna")), second.at("anna"))
+	if err == nil {
+		err = errors.Join(p.drain(), p.answer(w.relay, taken))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := trimID(s.envelopeID(p.Pipeline, p.txOf(s)))
+	m, err := b.composer.TakeCharge(second.issue(), second.facts(id), "posta-certificata@"+domain, []string{second.at("anna")})
+	charge := b.bytes(m, nil, err)
+	m, err = b.composer.Delivery(second.issue(), second.facts(id), second.at("anna"), pec.Concise, nil)
+	receipt := b.bytes(m, nil, err)
+	for to, msg := range map[string][]byte{"posta-certificata@" + domain: charge, "mario@" + domain: receipt} {
+		r, err := p.come(b.at("posta-certificata"), msg, to)
+		if err != nil || r.Provider != "Beta di prova" {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	if err := p.drain(); err != nil || !p.idle() {
+		t.Errorf("%v; the job waits on: %+v", err, p.Backlog())
+	}
+	if err := p.end(); err != nil { // and audits
+		t.Error(err)
 	}
 }
 
