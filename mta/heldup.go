@@ -2,8 +2,6 @@ package mta
 
 import (
 	"errors"
-	"slices"
-	"syscall"
 
 	"scripta/mta/mailbox"
 )
@@ -40,11 +38,9 @@ func (w waits) err() error {
 	return &heldUp{errors.Join(w...)}
 }
 
-// ofOneMailbox tells of an error by which the disk, or somebody's hand, keeps the
-// files of one mailbox from being written. Not among them is what befalls all: no
-// space, no descriptors, a disk that became read-only.
+// ofOneMailbox tells of an error that keeps the files of one mailbox from being
+// written, and of no other.
 func ofOneMailbox(err error) bool {
 	var f *mailbox.FileError
-	return errors.As(err, &f) && slices.ContainsFunc([]error{syscall.EIO, syscall.EUCLEAN, syscall.ESTALE, syscall.EACCES, syscall.EPERM,
-		syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP}, func(e error) bool { return errors.Is(err, e) })
+	return errors.As(err, &f) && f.Alone()
 }

@@ -30,19 +30,6 @@ type Delivery struct {
 	BypassQuota bool
 }
 
-// FileError is an error of the files of one mailbox; errors.Is tells which. What a
-// Delivery's Write fails with is none.
-type FileError struct {
-	Mailbox string
-	Err     error
-}
-
-// Error gives the cause.
-func (e *FileError) Error() string { return e.Err.Error() }
-
-// Unwrap gives the cause.
-func (e *FileError) Unwrap() error { return e.Err }
-
 // Prepared is a message that is or was in tmp/, to be synced and published. It
 // holds no resource and may be dropped.
 type Prepared struct {
@@ -84,6 +71,9 @@ func (s *Store) Prepare(d Delivery) (*Prepared, error) {
 	p := s.Resume(d.Mailbox, d.Name, d.Size, d.Time)
 	if p.err != nil {
 		return fail(p.err)
+	}
+	if err := s.cleaned(d.Mailbox); err != nil {
+		return fail(err)
 	}
 	if !d.BypassQuota {
 		if err := s.CheckQuota(d.Mailbox, d.Size); err != nil {
@@ -259,6 +249,9 @@ func (s *Store) move(p *Prepared) (there bool, err error) {
 	if p.err != nil {
 		return false, p.err
 	}
+	if err := s.cleaned(p.mailbox); err != nil {
+		return false, err
+	}
 	for _, file := range []string{p.file, s.leftOver(p)} {
 		if file == "" {
 			continue
@@ -296,7 +289,8 @@ func (s *Store) leftOver(p *Prepared) string {
 // CleanTmp removes what crashes left in tmp/, except the deliveries, named by
 // their mailbox and Delivery.Name, that keep answers true for. Only recovery
 // calls it, before anything else opens the store. Files of other programs stay;
-// they clean up after themselves.
+// they clean up after themselves. A mailbox that cannot be read does not keep the
+// others from being opened: until it was cleaned, nothing is put into it.
 func (s *Store) CleanTmp(keep func(mailbox, name string) bool) error {
 	domains, err := s.fs.ReadDir(s.root)
 	if err != nil {
@@ -315,8 +309,16 @@ func (s *Store) CleanTmp(keep func(mailbox, name string) bool) error {
 				continue
 			}
 			dir := filepath.Join(s.root, domain.Name(), local.Name(), "tmp")
-			if err := s.clean(dir, local.Name()+"@"+domain.Name(), keep); err != nil {
-				return fmt.Errorf("couldn't clean mailbox %s@%s: %w", local.Name(), domain.Name(), err)
+			box := local.Name() + "@" + domain.Name()
+			err := s.clean(dir, box, keep)
+			if broken := (&FileError{box, err}); err != nil && broken.Alone() {
+				s.mu.Lock()
+				s.unclean[box] = keep
+				s.mu.Unlock()
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("couldn't clean mailbox %s: %w", box, err)
 			}
 		}
 	}

@@ -336,6 +336,64 @@ func TestCleanTmpLeavesWhatIsNotOurs(t *testing.T) {
 	wantFiles(t, s, "a@b.it", "tmp", map[string]string{dovecot: "", "1764000000.keep." + host + ",S=4,W=4": "text"})
 }
 
+// A mailbox that cannot be read when the others are cleaned gets nothing before it
+// was cleaned, and then what a crash left there counts as before.
+func TestCleanTmpOfAnUnreadableMailbox(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	before := openStore(t, root, mailbox.Options{})
+	for _, box := range []string{"a@b.it", "c@b.it"} {
+		create(t, before, box, 0)
+		for _, name := range []string{"keep", "drop"} {
+			if _, err := before.Prepare(message(box, name, "text")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s := openStore(t, root, mailbox.Options{})
+	dir, _ := s.Path("c@b.it")
+	tmp, aside := filepath.Join(dir, "tmp"), filepath.Join(dir, "aside")
+	if err := errors.Join(os.Rename(tmp, aside), os.WriteFile(tmp, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CleanTmp(func(_, name string) bool { return name == "keep" }); err != nil {
+		t.Fatal(err)
+	}
+	wantFiles(t, s, "a@b.it", "tmp", map[string]string{"1764000000.keep." + host + ",S=4,W=4": "text"})
+	kept := message("c@b.it", "keep", "text")
+	resumed := s.Resume(kept.Mailbox, kept.Name, kept.Size, kept.Time)
+	var broken *mailbox.FileError
+	if _, err := s.Prepare(message("c@b.it", "new", "text")); !errors.As(err, &broken) || !broken.Alone() {
+		t.Errorf("prepared: %v", err)
+	}
+	if err := s.Move(resumed); !errors.As(err, &broken) || !broken.Alone() {
+		t.Errorf("moved: %v", err)
+	}
+	if err := errors.Join(os.Remove(tmp), os.Rename(aside, tmp)); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			p, err := s.Prepare(message("C@b.it", fmt.Sprint("new", i), "text"))
+			if err == nil {
+				err = errors.Join(s.Sync(p), s.Publish(p))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Publish(resumed); err != nil {
+		t.Error(err)
+	}
+	wantFiles(t, s, "c@b.it", "tmp", map[string]string{})
+	if n := len(files(t, s, "c@b.it", "new")); n != 9 {
+		t.Errorf("%d messages", n)
+	}
+}
+
 func TestConcurrentDeliveries(t *testing.T) {
 	t.Parallel()
 	for _, each := range []bool{false, true} {

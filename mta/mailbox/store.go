@@ -59,8 +59,12 @@ type Store struct {
 
 	writers sync.Pool // of *bufio.Writer
 
-	mu   sync.Mutex           // guards left
-	left map[delivered]string // file names that CleanTmp kept
+	mu      sync.Mutex                                 // guards what follows
+	left    map[delivered]string                       // file names that CleanTmp kept
+	unclean map[string]func(mailbox, name string) bool // mailboxes that CleanTmp could not read, with its keep
+
+	// cleaning is held for all of a mailbox's late cleaning; see cleaned.
+	cleaning sync.Mutex
 
 	// usage keeps this process from appending to a maildirsize while it
 	// recalculates it: held from before the folders are read until the new
@@ -75,7 +79,7 @@ func Open(root string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		root: filepath.Clean(root), host: o.Host, fs: o.FS, now: o.Now, quota: o.Quota,
-		closeFS: func() error { return nil }, left: map[delivered]string{},
+		closeFS: func() error { return nil }, left: map[delivered]string{}, unclean: map[string]func(mailbox, name string) bool{},
 		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 1<<15) }},
 	}
 	if s.now == nil {
