@@ -302,3 +302,60 @@ func TestRelayJobsWithoutTheirNote(t *testing.T) {
 		t.Errorf("the backlog is %+v", b)
 	}
 }
+
+// What another server's answer about an envelope means for its author: for a
+// certified recipient a refusal is ours to tell, and the end of the queue's patience
+// is not; for an ordinary one both are in the report.
+func TestMeaningOfAnswers(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct {
+		name                string
+		answer              relay.Answer
+		certified, ordinary what
+		text                string
+		kind                pec.ErrorKind
+	}{
+		{"taken", relay.Answer{State: relay.Taken, Code: 250}, "", isRelayed, "", ""},
+		{"put off", relay.Answer{State: relay.Deferred, Code: 451}, "", "", "", ""},
+		{"unknown", relay.Answer{State: relay.Refused, Code: 550, Enhanced: "5.1.1", Text: "who?"}, isRefused, isReturned, "5.1.1 - Altro - who?", pec.UnknownRecipient},
+		{"bare reply", relay.Answer{State: relay.Refused, Code: 554, Text: "no"}, isRefused, isReturned, "554 - Altro - no", pec.OtherError},
+		{"8BITMIME", relay.Answer{State: relay.Refused, Enhanced: "5.6.3", Text: "no 8BITMIME"}, isRefused, isReturned, "5.6.3 - Esempio - no 8BITMIME", pec.OtherError},
+		{"no such domain", relay.Answer{State: relay.Refused, Enhanced: "5.1.2", Text: "no such domain"}, isRefused, isReturned, "5.1.2 - Esempio - no such domain", pec.UnknownDomain},
+		{"too late", relay.Answer{State: relay.Refused, Enhanced: "5.4.7", Text: "expired"}, "", isReturned, "", ""},
+		{"too late, says the other", relay.Answer{State: relay.Refused, Code: 554, Enhanced: "5.4.7", Text: "expired"}, isRefused, isReturned, "5.4.7 - Altro - expired", pec.OtherError},
+	} {
+		if got := meaning(&x.answer, true); got != x.certified {
+			t.Errorf("%s, certified: %q", x.name, got)
+		}
+		if got := meaning(&x.answer, false); got != x.ordinary {
+			t.Errorf("%s, ordinary: %q", x.name, got)
+		}
+		p := &Pipeline{composer: &pec.Composer{Provider: pec.Provider{Name: "Esempio"}}}
+		if x.text != "" && (p.refusalText(&x.answer, "Altro") != x.text || errorOf(&x.answer) != x.kind) {
+			t.Errorf("%s: %q, %q", x.name, p.refusalText(&x.answer, "Altro"), errorOf(&x.answer))
+		}
+	}
+}
+
+// An envelope with octets beyond ASCII says so to the next server.
+func TestEightBitEnvelope(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	for body, want := range map[string]bool{"Citta\r\n": false, "Citt\xc3\xa0\r\n": true} {
+		w.relay.letters = map[relay.ID]*relay.Letter{}
+		if _, err := p.handInAs("mario@"+domain, "From: mario@"+domain+"\r\n"+listed(rossi)+"\r\n"+body, rossi); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.drain(); err != nil {
+			t.Fatal(err)
+		}
+		if letters := w.relay.all(); len(letters) != 1 || letters[0].EightBit != want {
+			t.Errorf("%q: %+v", body, letters)
+		}
+	}
+}

@@ -408,6 +408,6 @@ func (p *Pipeline) Metrics() *Metrics { return &p.metrics }
 func (p *Pipeline) Backlog() Backlog {
 	b := p.backlog.now()
 	b.Letters = p.passages.len()
-	b.Waiting = p.spool.Waiting() - b.Elsewhere - b.Letters
+	b.Waiting = max(0, p.spool.Waiting()-b.Elsewhere-b.Letters) // one may end between the counts
 	return b
 }
