@@ -89,8 +89,25 @@ func (q *Queue) Do(a Action, s Selection) (n int, err error) {
 // It returns how many letters are concerned.
 func (q *Queue) Hold(s Selection) (n int, err error) { return q.setHeld(s, true) }
 
-// Release lets what was held be sent again. Everything releases each letter and destination.
+// Release lets what was held be sent again. All releases each letter and destination. A letter whose destination is
+// held, or a destination while everything is, cannot be released alone: the error is [ErrHeldWithMore].
 func (q *Queue) Release(s Selection) (n int, err error) { return q.setHeld(s, false) }
+
+// ErrHeldWithMore says that what was to be released is held with more than that.
+var ErrHeldWithMore = errors.New("relay: it is held with more")
+
+// releasable says why a selection cannot be released alone. The caller holds the lock.
+func (q *Queue) releasable(s Selection) error {
+	switch id, _ := ParseID(s.ID); {
+	case s.All:
+		return nil
+	case q.o.Holds.destination(Everything):
+		return fmt.Errorf("%w: everything is; release all", ErrHeldWithMore)
+	case s.ID != "" && q.entries[id].dest.held:
+		return fmt.Errorf("%w: its destination is; release %s", ErrHeldWithMore, q.entries[id].dest.name)
+	}
+	return nil
+}
 
 func (q *Queue) setHeld(s Selection, on bool) (n int, err error) {
 	if err := s.Check(); err != nil {
@@ -100,6 +117,11 @@ func (q *Queue) setHeld(s Selection, on bool) (n int, err error) {
 	defer q.mu.Unlock()
 	if id, _ := ParseID(s.ID); s.ID != "" && q.entries[id] == nil {
 		return 0, fmt.Errorf("%s: %w", s.ID, ErrUnknown)
+	}
+	if !on {
+		if err := q.releasable(s); err != nil {
+			return 0, err
+		}
 	}
 	err = q.o.Holds.change(func(h *held) {
 		switch {
@@ -247,7 +269,7 @@ type LetterState struct {
 	Until       time.Time `json:"until"`
 	Tries       int       `json:"tries"`
 	Next        time.Time `json:"next"`  // zero: not planned, because it is held or under way
-	State       string    `json:"state"` // "waiting", "held", "sending" or "recording"
+	State       string    `json:"state"` // "waiting", "held", "held with its destination", "sending" or "recording"
 	Last        string    `json:"last"`
 }
 
@@ -275,7 +297,9 @@ func (q *Queue) Letters(s Selection, max int) (list []LetterState, err error) {
 			st.State = "sending"
 		case e.state == handling:
 			st.State = "recording"
-		case e.held || e.dest.held:
+		case e.dest.held:
+			st.State = "held with its destination"
+		case e.held:
 			st.State = "held"
 		default:
 			st.State = "waiting"
