@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"scripta/internal/cms"
@@ -189,14 +190,18 @@ func formFault(index *providers.Index, s *pec.Signed, signer *x509.Certificate, 
 	if len(s.From) != 1 || !signedBy(signer, s.From[0]) {
 		return fmt.Errorf("its From %.200q is not the signer %.200q", s.From, signer.EmailAddresses)
 	}
-	c := s.Certification
-	switch {
-	case s.Kind == pec.AnomalyEnvelope:
+	if s.Kind == pec.AnomalyEnvelope {
 		return errors.New("it is another provider's anomaly envelope")
-	case c == nil:
+	}
+	if s.Certification == nil {
 		return errors.New("it certifies nothing")
+	}
+	c := s.Certification.Facts() // as receipts about it repeat them
+	switch {
 	case trimID(c.EnvelopeID) == "":
 		return errors.New("it does not say which envelope it is about")
+	case strings.TrimSpace(c.Sender) == "" || len(c.Recipients) == 0:
+		return errors.New("it has no sender, or no recipients")
 	case s.Kind != pec.TransportEnvelope && trimID(s.MessageID) == "":
 		return errors.New("it has no Message-ID")
 	case s.Kind != pec.TransportEnvelope:

@@ -124,14 +124,24 @@ func (s *incomingSession) Mail(from string, _ *smtp.MailOptions) error {
 }
 
 // certified says whether an address is one of the PEC network: of a domain of the
-// index, or a provider's for receipts.
+// index, a provider's for receipts, or the one that it signs with, which receipts
+// come from, and which need not be of a domain that it manages.
 func (p *Pipeline) certified(address string) bool {
 	index := p.index()
-	_, ok := index.OfAddress(address)
-	if !ok {
-		_, ok = index.OfServiceAddress(address)
+	if _, ok := index.OfAddress(address); ok {
+		return true
 	}
-	return ok
+	if _, ok := index.OfServiceAddress(address); ok {
+		return true
+	}
+	for _, e := range index.Entries() {
+		for _, c := range e.Certificates {
+			if signedBy(c, address) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Rcpt implements [smtp.Session]. From the PEC network every recipient of ours is

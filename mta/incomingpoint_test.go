@@ -105,6 +105,8 @@ func TestIncomingSession(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	b := w.join(newForeign(t, "Beta", "beta.example"))
+	elsewhere := w.join(newForeign(t, "Gamma", "gamma.example", func(c *x509.Certificate) { c.EmailAddresses = []string{"posta-certificata@gestore.example"} }))
+	elsewhere.entry.ServiceAddress = "ricevute@servizio.example"
 	w.incoming = Incoming{Ordinary: func(a string) bool { return strings.HasPrefix(strings.ToLower(a), "lucia@") }}
 	p, err := w.begin(durable.OS)
 	if err != nil {
@@ -127,6 +129,9 @@ func TestIncomingSession(t *testing.T) {
 		{b.at("anna"), "250", at("nessuno"), "250"},
 		{b.at("anna"), "250", at("piena"), "250"},
 		{b.entry.ServiceAddress, "250", at("mario"), "250"},
+		{"ricevute@servizio.example", "250", at("nessuno"), "250"},
+		{"posta-certificata@gestore.example", "250", at("nessuno"), "250"},
+		{"altri@gestore.example", "250", at("nessuno"), "550 5.1.1"},
 		{b.at("anna"), "250", "x@y.example", "550 5.7.1 Sono serviti"},
 		{"", "250", at("mario"), "250"},
 		{"", "250", at("nessuno"), "550 5.1.1"},

@@ -3,6 +3,7 @@ package mta
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
 	"github.com/foxcpp/go-mockdns"
 
 	"scripta/internal/durable"
@@ -636,3 +638,117 @@ func (c *countingDNS) LookupTXT(ctx context.Context, name string) ([]string, err
 	c.n.Add(1)
 	return c.Resolver.LookupTXT(ctx, name)
 }
+
+// Whatever a provider writes into its certification data, the job comes to its
+// end: one that never did would be run for ever.
+func TestOddCertification(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	b.entry.ServiceAddress = ""
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	lucia := "lucia@" + domain
+	element := func(name, value string) func(string) string {
+		return func(x string) string {
+			head, rest, _ := strings.Cut(x, "<"+name+">")
+			_, tail, ok := strings.Cut(rest, "</"+name+">")
+			if !ok {
+				t.Fatalf("no %s in %s", name, x)
+			}
+			return head + "<" + name + ">" + value + "</" + name + ">" + tail
+		}
+	}
+	for name, edit := range map[string]func(string) string{
+		"subject":          element("oggetto", "a&#x202e;b&#x2028;&#9;&lt;c&gt; "+strings.Repeat("\u00e8", 9000)),
+		"no subject":       element("oggetto", ""),
+		"long identifier":  element("identificativo", strings.Repeat("x", 2000)+"@beta.example"),
+		"odd identifier":   element("identificativo", "a b&lt;c&gt;\u00e8@beta.example"),
+		"empty identifier": element("identificativo", "&lt;&gt;"),
+		"odd original":     element("msgid", strings.Repeat("&lt;", 3000)),
+		"no original":      element("msgid", ""),
+		"odd reply":        element("risposte", "non \u00e8 un indirizzo, &quot;x"),
+		"no provider":      element("gestore-emittente", ""),
+		"odd recipients": func(x string) string {
+			return strings.Replace(x, "<destinatari", "<destinatari tipo=\"esterno\">non &lt;\u00e8&gt;\u0001 un indirizzo</destinatari><destinatari", 1)
+		},
+		"no sender": element("mittente", " "),
+	} {
+		msg := b.resigned(b.envelope("prova", lucia), daticert(edit))
+		if s, err := pec.ReadSigned(bytes.NewReader(msg), pec.Limits{}); err == nil && s.Certification != nil { // so that it may be correct
+			msg = []byte(strings.Replace(string(msg), "Message-ID: "+s.MessageID, "Message-ID: "+s.Certification.Facts().EnvelopeID, 1))
+		}
+		got, err := p.come(b.at("anna"), msg, lucia)
+		if err != nil {
+			var known *smtp.SMTPError
+			if !errors.As(replyFor(err, p.Pipeline.log), &known) || known.Code/100 != 5 {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err := p.drain(); err != nil {
+			t.Errorf("%s, %s: %v", name, got.Class, err)
+		}
+		t.Logf("%s: %s", name, got.Class)
+	}
+	if !p.idleButLetters() {
+		t.Errorf("backlog %+v", p.Backlog())
+	}
+}
+
+// An original in a form that ours never has gets its receipts, of every type.
+func TestOddOriginal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	lucia := "lucia@" + domain
+	n := 0
+	for name, edit := range map[string]func(original string) (encoding, body string){
+		"base64": func(o string) (string, string) { return "base64", base64.StdEncoding.EncodeToString([]byte(o)) },
+		"quoted-printable": func(o string) (string, string) {
+			return "quoted-printable", strings.NewReplacer("=", "=3D", "\xc3\xa9", "=C3=A9").Replace(o)
+		},
+		"empty":     func(string) (string, string) { return "7bit", "" },
+		"no header": func(string) (string, string) { return "8bit", "\r\n\r\nsolo testo" },
+		"no body":   func(string) (string, string) { return "7bit", "Subject: x" },
+		"nested": func(string) (string, string) {
+			return "7bit", "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: a/b; name=n\r\n\r\n--x\r\n" + strings.Repeat("Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n", 300)
+		},
+	} {
+		for _, receipt := range []string{"completa", "breve", "sintetica"} {
+			msg := string(b.resigned(b.envelope("prova", lucia), func(e string) string {
+				head, rest, _ := strings.Cut(e, "filename=\"postacert.eml\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n")
+				i := strings.LastIndex(rest, "\r\n--")
+				encoding, body := edit(rest[:i])
+				return head + "filename=\"postacert.eml\"\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + body + rest[i:]
+			}))
+			msg = strings.Replace(msg, "X-TipoRicevuta: completa", "X-TipoRicevuta: "+receipt, 1)
+			msg = string(b.resigned([]byte(msg), daticert(func(x string) string {
+				return strings.Replace(x, "tipo=\"completa\"", "tipo=\""+receipt+"\"", 1)
+			})))
+			got, err := p.come(b.at("anna"), []byte(msg), lucia)
+			if err != nil || got.Class != isEnvelope || got.Certification.ReceiptType.String() != receipt {
+				t.Errorf("%s, %s: %+v, %v", name, receipt, got, err)
+				continue
+			}
+			if err := p.drain(); err != nil {
+				t.Errorf("%s, %s: %v", name, receipt, err)
+			}
+			n++
+		}
+	}
+	if got := counts(p.letters(t, w.relay, b.at("anna"))); got[pec.Delivery] != n {
+		t.Errorf("the sender gets %v, want %d", got, n)
+	}
+}
+
+// idleButLetters says whether nothing waits but for other servers.
+func (p *process) idleButLetters() bool { return p.Backlog().Failing == 0 && len(p.tasks) == 0 }

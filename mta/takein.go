@@ -135,6 +135,9 @@ func newReception(s *pec.Signed, v *verdict, m *transit, month uint16) *receptio
 		Message: received{MessageID: s.MessageID, Kind: s.Kind, From: s.From, To: s.To, Cc: s.Cc, Subject: s.Subject, Digest: s.Digest[:], Size: s.Size}}
 	if v.signer != nil {
 		r.Provider, r.Service = v.signer.Name, v.signer.ServiceAddress
+		if r.Service == "" && len(v.cert.EmailAddresses) > 0 {
+			r.Service = v.cert.EmailAddresses[0] // the index lacks it
+		}
 	}
 	if content, ok := s.ContentDigest(crypto.SHA256); ok {
 		r.Message.Content = content

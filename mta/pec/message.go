@@ -96,6 +96,9 @@ func (r *messageReader) WriteTo(w io.Writer) (written int64, err error) {
 
 // copyIncluded writes exactly size octets of included, beginning at off.
 func copyIncluded(w io.Writer, included io.ReaderAt, off, size int64) (int64, error) {
+	if size == 0 {
+		return 0, nil // io.CopyBuffer panics over an empty buffer
+	}
 	buf := make([]byte, min(size, 64<<10))
 	n, err := io.CopyBuffer(onlyWriter{w}, onlyReader{io.NewSectionReader(included, off, size)}, buf)
 	if err == nil && n < size {
