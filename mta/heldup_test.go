@@ -213,3 +213,48 @@ func TestCrashAfterBrokenMailbox(t *testing.T) {
 		})
 	}
 }
+
+// The same for what another provider hands over: its take-charge and the delivery
+// of the others go out while one mailbox waits.
+func TestBrokenMailboxOfAReception(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	fsys, err := faultfs.New(w.fault, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.begin(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	fsys.SetFault(func(_ int, x faultfs.Call) error {
+		if x.Op == "open" && strings.Contains(x.Name, "/lucia/") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	to := []string{"lucia@" + domain, "mario@" + domain}
+	if _, err := p.come(b.at("anna"), b.envelope("prova", to...), to...); err != nil {
+		t.Fatal(err)
+	}
+	first, quiet := <-p.tasks, slog.New(slog.DiscardHandler)
+	for range 2 {
+		var held *heldUp
+		if err := p.run(context.Background(), first, quiet); !errors.As(err, &held) {
+			t.Fatalf("carried: %v", err)
+		}
+		service, anna := counts(p.letters(t, w.relay, b.entry.ServiceAddress)), counts(p.letters(t, w.relay, b.at("anna")))
+		if len(w.files("mario")) != 1 || len(w.files("lucia")) != 0 || service[pec.TakeCharge] != 1 || !maps.Equal(anna, map[pec.Kind]int{pec.Delivery: 1}) {
+			t.Errorf("meanwhile mario has %d, lucia %d, the provider gets %v, the sender %v", len(w.files("mario")), len(w.files("lucia")), service, anna)
+		}
+	}
+	fsys.SetFault(nil)
+	if err := p.run(context.Background(), first, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if anna := counts(p.letters(t, w.relay, b.at("anna"))); len(w.files("mario")) != 1 || len(w.files("lucia")) != 1 || !maps.Equal(anna, map[pec.Kind]int{pec.Delivery: 2}) {
+		t.Errorf("in the end mario has %d, lucia %d, the sender gets %v", len(w.files("mario")), len(w.files("lucia")), anna)
+	}
+}
