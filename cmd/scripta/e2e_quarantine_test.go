@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"scripta/internal/config"
+	"scripta/mta/pec"
 	"scripta/mta/scan/clamdtest"
 	"scripta/mta/scan/rspamdtest"
 )
@@ -166,4 +167,35 @@ func TestOrdinaryMailIsLookedInto(t *testing.T) {
 	}
 	p.stop(t)
 	p.verifyLog(t)
+}
+
+// A large message is streamed to the scanner, which finds what stands at its end;
+// neither the scan nor the quarantine costs its size in memory.
+func TestLargeMessageIsScanned(t *testing.T) {
+	t.Parallel()
+	engine := clamdtest.Start(t)
+	p := newProvider(t, []string{"mario", "lucia"}, func(c *config.Config) {
+		c.Scan.Clamd = engine.Address
+		c.Mail.MaxMessageBytes, c.Mail.MaxBytesTimesRecipients = 120<<20, 120<<20
+	})
+	p.start(t)
+	lines := strings.Repeat(strings.Repeat("0123456789abcdef", 4)+"\r\n", size(30, 100, 100)<<20/66)
+	c := must[*client](t)(p.login("mario"))
+	defer c.Close()
+	for id, end := range map[string]string{"<pulita@client.example>": "fine", "<infetta@client.example>": clamdtest.EICAR()} {
+		l := letter{id: id, from: address("mario"), to: toLucia, subject: "Grande", body: lines + end + "\r\n"}
+		if err := c.submit(l.from, l.recipients(), l.String()); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+	}
+	p.idle(t, 5*time.Minute)
+	peak := p.peakMemory(t)
+	t.Logf("two messages of %d MiB: at most %d MiB in memory", len(lines)>>20, peak>>20)
+	if !raceEnabled && peak > mostMemory {
+		t.Errorf("the daemon had %d MiB in memory", peak>>20)
+	}
+	if listed := p.command(t, "quarantine", "list"); strings.Count(listed, "\n") != 1 || !strings.Contains(listed, clamdtest.Virus) {
+		t.Errorf("quarantine list:\n%s", listed)
+	}
+	p.one(t, "lucia", pec.TransportEnvelope, "<pulita@client.example>")
 }

@@ -21,7 +21,7 @@ func (d *daemon) openScanner() {
 		return
 	}
 	d.scanner = scan.New(scan.Options{Clamd: c.Clamd, Timeout: c.Timeout.Duration, Concurrency: c.Concurrency, MaxAge: c.MaxSignatureAge.Duration,
-		Largest: d.cfg.Mail.MaxMessageBytes, Logger: d.log})
+		Largest: d.cfg.Mail.MaxMessageBytes + envelopeOverhead, Logger: d.log})
 }
 
 // virusScanner is the one that the pipeline asks: none, if none is configured.

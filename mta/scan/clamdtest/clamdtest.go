@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,6 +116,7 @@ func (s *Server) up() error {
 	var out strings.Builder
 	cmd := exec.Command(name, "--config-file", filepath.Join(s.dir, "clamd.conf"))
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // should the test process die
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -65,6 +66,7 @@ func start(program, dir string) (url string, stop func(), err error) {
 	var out strings.Builder
 	cmd := exec.Command(program, "--no-fork", "--insecure", "--config", in("rspamd.conf"))
 	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &out, dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // should the test process die
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
 	}
