@@ -48,6 +48,7 @@ type passage struct {
 	// Only the queue's handler, one call at a time, uses what follows.
 	last    *attempt // noted
 	handled bool     // everything that follows from last is done
+	alarmed bool     // a person was called
 }
 
 // attempt is the note of the last attempt whose result came: what followed from

@@ -64,15 +64,16 @@ func (p *Pipeline) settle(ctx context.Context, x *passage) error {
 			return err
 		}
 	}
-	if len(x.Places) == 0 && refused > 0 && !x.handled {
+	if len(x.Places) == 0 && refused > 0 && !x.alarmed {
+		x.alarmed = true
 		p.metrics.Alarms.Add(1)
 		p.log.Error("a receipt or notice could not be handed over to another provider, for good: see its record", "tx", x.id(), "record", x.Message.String(), "destination", x.Destination)
 	}
-	x.handled = true
-	if len(x.last.Left) > 0 {
-		return nil
+	if len(x.last.Left) == 0 {
+		return p.forgetPassage(x) // when that fails it is still these answers that are handled again
 	}
-	return p.forgetPassage(x)
+	x.handled = true
+	return nil
 }
 
 // answerKinds are the records of what became of an attempt.
