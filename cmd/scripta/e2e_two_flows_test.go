@@ -8,6 +8,7 @@ import (
 
 	"scripta/internal/config"
 	"scripta/mta/pec"
+	"scripta/register/record"
 )
 
 // hundredLines is an attachment's worth of text.
@@ -68,5 +69,36 @@ func TestTwoProviders(t *testing.T) {
 		}
 	}
 	want.compare(t, "by the independent parser", d.inspect(t))
-	d.stop(t)
+	for _, records := range d.stop(t) {
+		d.checkRelayed(t, records)
+	}
+}
+
+// checkRelayed checks that whatever went to the other provider went under TLS, and
+// that its records say which, and to whom.
+func (d *duo) checkRelayed(t *testing.T, records []*record.Record) {
+	t.Helper()
+	passed := 0
+	for _, r := range records {
+		if r.Kind != record.Relayed {
+			continue
+		}
+		detail := map[string]string{}
+		for _, x := range r.Detail {
+			detail[x.Name] = x.Value
+		}
+		if detail["host"] == "" || detail["message"] == "" || r.Peer.Address == "" || !strings.HasPrefix(r.Outcome.Code, "2") {
+			t.Errorf("a record of what was relayed says too little: %+v, %+v, %v", r.Peer, r.Outcome, detail)
+		}
+		if detail["destination"] != d.a.name() && detail["destination"] != d.b.name() {
+			continue
+		}
+		passed++
+		if !strings.HasPrefix(r.Peer.TLS, "TLS 1.") || r.Peer.Cipher == "" || len(r.Peer.Certificate) != 32 {
+			t.Errorf("relayed to %s without TLS, or without saying so: %+v", detail["destination"], r.Peer)
+		}
+	}
+	if passed == 0 {
+		t.Error("nothing was relayed to the other provider")
+	}
 }
