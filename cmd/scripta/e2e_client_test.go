@@ -149,6 +149,8 @@ type letter struct {
 	subject string
 	more    string // further fields, each with its CRLF
 	body    string // with CRLF at its end
+
+	infected bool // the test virus is in it
 }
 
 // String is the message, with CRLF line ends.

@@ -3,11 +3,15 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	mailmessage "net/mail"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"scripta/internal/config"
+	"scripta/mta/scan/clamdtest"
 	"scripta/register/record"
 )
 
@@ -17,11 +21,21 @@ import (
 func TestTwoProvidersChaos(t *testing.T) {
 	t.Parallel()
 	s := &duoStorm{t: t, rand: seeded(t), messages: size(16, 60, 2000), kills: size(2, 10, 50)}
-	s.d = newDuo(t, duoOptions{})
+	engine := clamdtest.Start(t)
+	s.d = newDuo(t, duoOptions{ordinary: []string{"olga"}, edit: func(c *config.Config) {
+		if c.Domain == duoB {
+			c.Scan.Clamd, c.Limits.InfectedPerDay = engine.Address, 0
+		}
+	}})
+	s.d.scans = []*provider{s.d.b}
 	s.d.start(t)
 	s.run()
 	s.d.quiet(t, size(2*time.Minute, 5*time.Minute, time.Hour))
-	s.want(s.d.stop(t)).compare(t, "in the mailboxes", s.d.sightings(t))
+	want := s.want(s.d.stop(t))
+	want.compare(t, "in the mailboxes", s.d.sightings(t))
+	if !*soak { // twenty thousand messages would take longer than the storm
+		want.compare(t, "by the independent parser", s.d.inspect(t))
+	}
 }
 
 // duoStorm is clients of two providers that are killed, on a network that fails.
@@ -44,7 +58,7 @@ func (s *duoStorm) shape(n, try int) *attempt {
 		return duoAccounts[domain][i%len(duoAccounts[domain])] + "@" + domain
 	}
 	a := &attempt{letter: letter{id: fmt.Sprintf("<caos-%d-%d@client.example>", n, try), from: at(home, n/2), subject: fmt.Sprintf("caos %d", n)}}
-	switch n / 2 % 8 {
+	switch n / 2 % 10 {
 	case 0:
 		a.to = []string{at(away, n)}
 	case 1:
@@ -53,7 +67,8 @@ func (s *duoStorm) shape(n, try int) *attempt {
 		a.to = []string{at(away, n), at(away, n+1), at(home, n/2+1)}
 	case 3:
 		a.to = []string{at(away, n), noBox + "@" + away}
-		a.more = "X-TipoRicevuta: breve\r\n"
+		a.letter = withAttachment(a.letter)
+		a.more += "X-TipoRicevuta: breve\r\n"
 	case 4:
 		a.to = []string{at(away, n), fullBox + "@" + away}
 		a.more = "X-TipoRicevuta: sintetica\r\n"
@@ -64,6 +79,11 @@ func (s *duoStorm) shape(n, try int) *attempt {
 		a.more = "X-TipoRicevuta: sintetica\r\n"
 		a.body = strings.Repeat(strings.Repeat("0123456789", 7)+"\r\n", 3000)
 	case 7:
+		a.to, a.cc = []string{at(away, n+1)}, []string{"olga@" + ordinaryDomain}
+	case 8:
+		a.to = []string{at(away, n), at(away, n+1)}
+		a.body, a.infected = clamdtest.EICAR()+"\r\n", true
+	case 9:
 		a.to = []string{noBox + "@" + away, noBox + "@" + home}
 	}
 	a.rcpt = a.recipients()
@@ -156,7 +176,8 @@ func (s *duoStorm) want(registers [][]*record.Record) ledger {
 		}
 	}
 	want := ledger{}
-	acked, repeated, silent := 0, 0, 0
+	outsiders := s.outsiders()
+	acked, repeated, silent, outside := 0, 0, 0, 0
 	for _, a := range s.attempts {
 		switch {
 		case a.acked:
@@ -171,6 +192,15 @@ func (s *duoStorm) want(registers [][]*record.Record) ledger {
 			continue
 		}
 		want.add(s.d.outcomes(a.letter)...)
+		if slices.Contains(a.rcpt, "olga@"+ordinaryDomain) {
+			outside++
+			if n := outsiders[a.id]; n != 1 {
+				t.Errorf("%s came to the ordinary world as %d messages", a.id, n)
+			}
+		}
+	}
+	if len(outsiders) != outside {
+		t.Errorf("%d letters came to the ordinary world, want %d", len(outsiders), outside)
 	}
 	if acked != s.messages {
 		t.Errorf("%d of %d messages got 250", acked, s.messages)
@@ -178,4 +208,26 @@ func (s *duoStorm) want(registers [][]*record.Record) ledger {
 	t.Logf("%d messages accepted; %d attempts cut off before they were taken, %d taken without the client hearing of it; %d and %d connections between the two",
 		acked, repeated, silent, s.d.ab.called(), s.d.ba.called())
 	return want
+}
+
+// outsiders are the letters that came to the ordinary world, and as how many
+// different messages: one may come twice, as the same.
+func (s *duoStorm) outsiders() map[string]int {
+	came := map[string]map[string]bool{}
+	for _, text := range s.d.postfix.box(s.t, "olga") {
+		m, err := mailmessage.ReadMessage(strings.NewReader(text))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		id := m.Header.Get("X-Riferimento-Message-ID")
+		if came[id] == nil {
+			came[id] = map[string]bool{}
+		}
+		came[id][m.Header.Get("Message-ID")] = true
+	}
+	n := map[string]int{}
+	for id, messages := range came {
+		n[id] = len(messages)
+	}
+	return n
 }

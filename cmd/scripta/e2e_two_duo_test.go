@@ -25,7 +25,8 @@ type duo struct {
 	roots  string // file of what signatures of both lead to
 	sent   string // folder of the letters as they were handed in
 
-	postfix *postfix // of the ordinary domain, nil without one
+	postfix *postfix    // of the ordinary domain, nil without one
+	scans   []*provider // who looks for viruses
 }
 
 const (
@@ -112,8 +113,11 @@ func (d *duo) send(t *testing.T, l letter) {
 // outcomes are what must be seen of an accepted letter in the mailboxes of both
 // providers.
 func (d *duo) outcomes(l letter) []sighting {
-	all := []sighting{{box: l.from, what: pec.Acceptance.String(), id: l.id}}
 	sender := d.of(l.from)
+	if l.infected && slices.Contains(d.scans, sender) {
+		return []sighting{{box: l.from, what: pec.NonAcceptance.String() + " virus", id: l.id}}
+	}
+	all := []sighting{{box: l.from, what: pec.Acceptance.String(), id: l.id}}
 	asked := pec.Complete
 	if _, value, ok := strings.Cut(l.more, "X-TipoRicevuta: "); ok {
 		value, _, _ = strings.Cut(value, "\r\n")
@@ -127,6 +131,9 @@ func (d *duo) outcomes(l letter) []sighting {
 		local, _, _ := strings.Cut(r, "@")
 		all = append(all, sighting{box: sender.address("posta-certificata"), what: pec.TakeCharge.String(), id: l.id, who: r})
 		switch {
+		case l.infected && slices.Contains(d.scans, p):
+			all = append(all, sighting{box: sender.address("posta-certificata"), what: pec.VirusDetection.String() + " virus", id: l.id, who: r},
+				sighting{box: l.from, what: pec.NonDelivery.String() + " 5.5.1 virus", id: l.id, who: r})
 		case slices.Contains(duoAccounts[p.domain], local) || slices.Contains(p.crowd, local):
 			all = append(all, sighting{box: r, what: pec.TransportEnvelope.String(), id: l.id},
 				sighting{box: l.from, what: pec.Delivery.String() + " " + asked.For(r, l.to, l.cc).String(), id: l.id, who: r})

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"scripta/internal/config"
-	"scripta/mta/pec"
 	"scripta/mta/scan/clamdtest"
 )
 
@@ -23,6 +22,7 @@ func TestTwoProvidersVirus(t *testing.T) {
 			c.Scan.Clamd = engine.Address
 		}
 	}})
+	d.scans = []*provider{d.b}
 	d.start(t)
 	inner := letter{id: "<dentro@client.example>", subject: "POSTA CERTIFICATA: inoltrata", from: "x@y.example", to: []string{"z@y.example"}, body: clamdtest.EICAR() + "\r\n"}
 	infected := []letter{
@@ -33,25 +33,21 @@ func TestTwoProvidersVirus(t *testing.T) {
 	}
 	want := ledger{}
 	for i, l := range infected {
-		l.id, l.from, l.to = fmt.Sprintf("<virus-%d@client.example>", i), "anna@"+duoA, []string{"bice@" + duoB, "bruno@" + duoB}
+		l.infected, l.id, l.from, l.to = true, fmt.Sprintf("<virus-%d@client.example>", i), "anna@"+duoA, []string{"bice@" + duoB, "bruno@" + duoB}
 		d.send(t, l)
-		want.add(sighting{box: l.from, what: pec.Acceptance.String(), id: l.id})
-		for _, r := range l.to {
-			want.add(sighting{box: d.a.address("posta-certificata"), what: pec.TakeCharge.String(), id: l.id, who: r},
-				sighting{box: d.a.address("posta-certificata"), what: pec.VirusDetection.String() + " virus", id: l.id, who: r},
-				sighting{box: l.from, what: pec.NonDelivery.String() + " 5.5.1 virus", id: l.id, who: r})
-		}
+		want.add(d.outcomes(l)...)
 	}
 	want.settle(t, 2*time.Minute, d)
 
 	// Now the Access Point looks, too.
 	d.a.stop(t)
 	d.a.configure(t, func(c *config.Config) { c.Scan.Clamd = engine.Address })
+	d.scans = d.both()
 	d.a.start(t)
 	for i, l := range infected {
-		l.id, l.from, l.to = fmt.Sprintf("<virus-a-%d@client.example>", i), "anna@"+duoA, []string{"bice@" + duoB, "aldo@" + duoA}
+		l.infected, l.id, l.from, l.to = true, fmt.Sprintf("<virus-a-%d@client.example>", i), "anna@"+duoA, []string{"bice@" + duoB, "aldo@" + duoA}
 		d.send(t, l)
-		want.add(sighting{box: l.from, what: pec.NonAcceptance.String() + " virus", id: l.id})
+		want.add(d.outcomes(l)...)
 	}
 	want.settle(t, 2*time.Minute, d)
 	want.compare(t, "by the independent parser", d.inspect(t))
