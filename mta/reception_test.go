@@ -752,3 +752,58 @@ func TestOddOriginal(t *testing.T) {
 
 // idleButLetters says whether nothing waits but for other servers.
 func (p *process) idleButLetters() bool { return p.Backlog().Failing == 0 && len(p.tasks) == 0 }
+
+// Whatever a stranger sends, the job comes to its end, and the message is whole in
+// its envelope.
+func TestOddOrdinary(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.incoming = Incoming{Ordinary: func(string) bool { return true }}
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	many := strings.Repeat("a@b.example, ", 9000)
+	for name, x := range map[string]struct{ from, msg string }{
+		"no header":         {"x@y.example", "\r\nx\r\n"},
+		"no body":           {"x@y.example", "Subject: x\r\n"},
+		"no line":           {"x@y.example", "x"},
+		"only breaks":       {"", "\r\n\r\n\r\n"},
+		"mbox":              {"x@y.example", "From x@y.example Mon Nov 23\r\nSubject: x\r\n\r\nx\r\n"},
+		"null, no author":   {"", "Subject: x\r\n\r\nx\r\n"},
+		"null, odd author":  {"", "From: \"\xe8 <\r\n\r\nx\r\n"},
+		"empty author":      {"", "From: <>, ,;:\r\n\r\nx\r\n"},
+		"long subject":      {"x@y.example", "Subject: " + strings.Repeat("=?utf-8?q?=E2=80=AE?= ", 9000) + "\r\n\r\nx\r\n"},
+		"long Message-ID":   {"x@y.example", "Message-ID: <" + strings.Repeat("x", 5000) + ">\r\n\r\nx\r\n"},
+		"odd Message-ID":    {"x@y.example", "Message-ID: <\xe8 \x01>\r\n\r\nx\r\n"},
+		"many recipients":   {"x@y.example", "To: " + many + "\r\nCc: " + many + "\r\n\r\nx\r\n"},
+		"many Received":     {"x@y.example", strings.Repeat("Received: from x\r\n", 5000) + "\r\nx\r\n"},
+		"eight bits":        {"x@y.example", "Subject: \xe8\xe9\r\nTo: \xe8@b.example\r\n\r\n\xff\xfe\r\n"},
+		"long line":         {"x@y.example", "Subject: x\r\n\r\n" + strings.Repeat("x", 200000)},
+		"delimiters inside": {"x@y.example", "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x--\r\n--=_outer--\r\n--x\r\n"},
+	} {
+		before := len(w.files("lucia"))
+		got, err := p.come(x.from, []byte(x.msg), "lucia@"+domain)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := p.drain(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		files := w.files("lucia")
+		if len(files) != before+1 || !slices.ContainsFunc(files, func(f []byte) bool { return bytes.Contains(f, []byte("\r\n\r\n"+x.msg+"\r\n--")) }) {
+			t.Errorf("%s: %d messages, or it is not whole", name, len(files)-before)
+		}
+		rec := got.record(p.Pipeline, must16(t, got.id), record.Received)
+		if records := p.under(t, rec.MessageID); !maps.Equal(records, map[record.Kind]int{record.UncertifiedReceived: 1, record.AnomalyEnveloped: 1, record.NotificationDelivered: 1}) {
+			t.Errorf("%s: records %v", name, records)
+		}
+	}
+	for _, f := range w.files("lucia") {
+		if s, err := pec.ReadSigned(bytes.NewReader(f), pec.DefaultLimits()); err != nil || s.Fault != nil || s.Kind != pec.AnomalyEnvelope {
+			t.Errorf("an anomaly envelope is read as %v %v", err, s.Fault)
+		}
+	}
+}
