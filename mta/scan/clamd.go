@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -31,6 +32,7 @@ const (
 type clamd struct {
 	network, address string
 	timeout          time.Duration // of one command, dialling included
+	buffers          sync.Pool     // of what a stream is sent from
 }
 
 // splitAddress tells a local socket from a TCP address.
@@ -82,7 +84,7 @@ func (c *clamd) inStream(ctx context.Context, r io.Reader) (string, error) {
 		return "", err
 	}
 	defer release()
-	sendErr, readErr := send(conn, r)
+	sendErr, readErr := c.send(conn, r)
 	if readErr != nil {
 		return "", readErr
 	}
@@ -95,30 +97,40 @@ func (c *clamd) inStream(ctx context.Context, r io.Reader) (string, error) {
 	return reply, err
 }
 
+// command and length that may stand before a chunk.
+const (
+	streamCommand = "zINSTREAM\x00"
+	lengthBytes   = 4
+)
+
 // send writes the command and the stream: chunks, each after its length (uint32,
 // big-endian), and an empty one (clamd(8), INSTREAM).
-func send(conn io.Writer, r io.Reader) (sendErr, readErr error) {
-	const size = 4
-	buf := make([]byte, size+chunkBytes)
-	command := []byte("zINSTREAM\x00")
-	for {
-		n, err := io.ReadFull(r, buf[size:])
+func (c *clamd) send(conn io.Writer, r io.Reader) (sendErr, readErr error) {
+	const before, end = len(streamCommand) + lengthBytes, lengthBytes
+	buf, ok := c.buffers.Get().(*[before + chunkBytes + end]byte)
+	if !ok {
+		buf = new([before + chunkBytes + end]byte)
+		copy(buf[:], streamCommand)
+	}
+	defer c.buffers.Put(buf)
+	for start := 0; ; start = len(streamCommand) { // the command comes once
+		n, err := io.ReadFull(r, buf[before:before+chunkBytes])
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, err
 		}
-		last := err != nil
-		out := command
+		last, to := err != nil, before+n
 		if n > 0 {
-			binary.BigEndian.PutUint32(buf, uint32(n))
-			out = append(out, buf[:size+n]...)
+			binary.BigEndian.PutUint32(buf[before-lengthBytes:], uint32(n))
+		} else {
+			to = before - lengthBytes // an empty chunk is the end
 		}
 		if last {
-			out = append(out, 0, 0, 0, 0)
+			clear(buf[to : to+end])
+			to += end
 		}
-		if _, err := conn.Write(out); err != nil || last {
+		if _, err := conn.Write(buf[start:to]); err != nil || last {
 			return err, nil
 		}
-		command = command[:0]
 	}
 }
 

@@ -1,8 +1,11 @@
 package scan
 
 import (
+	"bytes"
+	"encoding/binary"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -73,4 +76,36 @@ func FuzzSpam(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The stream is the command, chunks after their lengths and an empty one, whatever
+// the size, and whatever the buffer held before.
+func TestStream(t *testing.T) {
+	t.Parallel()
+	c := &clamd{}
+	for _, size := range []int{chunkBytes + 1, 0, 1, chunkBytes - 1, chunkBytes, 2 * chunkBytes, 2*chunkBytes + 7, 0} {
+		content := bytes.Repeat([]byte{'x', 0, 0xff}, size/3+1)[:size]
+		var sent bytes.Buffer
+		if sendErr, readErr := c.send(&sent, iotest.HalfReader(bytes.NewReader(content))); sendErr != nil || readErr != nil {
+			t.Fatal(sendErr, readErr)
+		}
+		rest, ok := bytes.CutPrefix(sent.Bytes(), []byte("zINSTREAM\x00"))
+		if !ok {
+			t.Fatalf("%d octets: begins with %q", size, sent.Bytes()[:10])
+		}
+		var got []byte
+		for {
+			if len(rest) < 4 {
+				t.Fatalf("%d octets: no end", size)
+			}
+			n := int(binary.BigEndian.Uint32(rest))
+			if rest = rest[4:]; n == 0 {
+				break
+			}
+			got, rest = append(got, rest[:n]...), rest[n:]
+		}
+		if !bytes.Equal(got, content) || len(rest) != 0 {
+			t.Errorf("%d octets: %d arrive, %d behind the end", size, len(got), len(rest))
+		}
+	}
 }
