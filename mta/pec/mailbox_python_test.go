@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"scripta/internal/cms"
 	"scripta/internal/cms/cmstest"
@@ -291,5 +293,30 @@ func TestIndependentReaderRefuses(t *testing.T) {
 	}
 	if n := len(reports["1"].Problems) + len(reports["2"].Problems); n != 1 {
 		t.Errorf("the same message twice in a mailbox has %d problems", n)
+	}
+}
+
+// One changed bit anywhere under the signature is found, whatever it hits.
+func TestIndependentReaderFindsAnyBit(t *testing.T) {
+	t.Parallel()
+	m := newMailboxChecker(t)
+	all := bytesOf(t, issueAll(t, m.composer, withAttachments, nil))
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	messages := map[string][]byte{}
+	for kind, b := range all {
+		begin := bytes.Index(b, []byte("Content-Type: multipart/mixed"))
+		end := bytes.LastIndex(b, []byte("\r\n\r\n--=_"))
+		for range 3 {
+			changed, at := bytes.Clone(b), begin+random.IntN(end-begin)
+			changed[at] ^= 1 << random.IntN(8)
+			messages[fmt.Sprintf("%s %d", kind, at)] = changed
+		}
+	}
+	for name, r := range m.check(t, messages) {
+		if len(r.Problems) == 0 {
+			t.Errorf("%s: nothing is found", name)
+		}
 	}
 }
