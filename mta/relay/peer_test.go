@@ -29,11 +29,12 @@ type peer struct {
 	address string
 	tls     *tls.Config // STARTTLS is offered and answered if it is set
 
-	mu       sync.Mutex
-	says     map[string]string // by verb, or by verb and argument; "greeting", "EHLO", "." and "TLS EHLO" too
-	commands []string          // that came, of all connections
-	messages []delivered
-	conns    int
+	mu        sync.Mutex
+	says      map[string]string // by verb, or by verb and argument; "greeting", "EHLO", ".", "after ." and "TLS EHLO" too
+	commands  []string          // that came, of all connections
+	messages  []delivered
+	conns     int
+	onConnect func()
 }
 
 // delivered is a message that a peer took.
@@ -64,7 +65,11 @@ func newPeer(t *testing.T, says map[string]string) *peer {
 			}
 			p.mu.Lock()
 			p.conns++
+			on := p.onConnect
 			p.mu.Unlock()
+			if on != nil {
+				on()
+			}
 			go p.serve(c)
 		}
 	}()
@@ -154,7 +159,7 @@ func (p *peer) serve(c net.Conn) {
 				p.messages = append(p.messages, m)
 				p.mu.Unlock()
 			}
-			if !say(said) {
+			if !say(said) || p.reply("after .") == "hang up" {
 				return
 			}
 		}

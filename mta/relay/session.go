@@ -20,13 +20,18 @@ type session struct {
 	raw   net.Conn
 	r     *bufio.Reader
 	w     *bufio.Writer // over paced
-	name  string        // ours, for EHLO
+	paced *paced
+	name  string // ours, for EHLO
 	times Timeouts
 	over  time.Time // when the whole session ends
 	hop   Hop
 	esmtp bool
 	ext   map[string]string // of EHLO: keyword in upper case, parameters
-	stop  func() bool
+	stop  func() bool       // unbinds it from its attempt's context
+
+	uses     int  // messages that were taken over it
+	reusable bool // the last one was, and nothing is left to say about it
+	expiry   *time.Timer
 }
 
 // dial connects to one address. The connection ends with ctx.
@@ -47,7 +52,8 @@ func dial(ctx context.Context, d Dialer, address string, host, name string, time
 func (s *session) use(conn net.Conn) {
 	s.conn = conn
 	s.r = bufio.NewReaderSize(conn, maxReplyLine)
-	s.w = bufio.NewWriterSize(&paced{conn, s.times.Block, s.over}, 32<<10)
+	s.paced = &paced{conn, s.times.Block, s.over}
+	s.w = bufio.NewWriterSize(s.paced, 32<<10)
 }
 
 // paced gives each write a time of its own.

@@ -15,6 +15,7 @@ type Timeouts struct {
 	Block     time.Duration // writing a part of the message
 	End       time.Duration // until the answer to the final dot
 	Quit      time.Duration
+	Idle      time.Duration // a connection is kept so long for the next message
 	// Session bounds a whole attempt, with the time added that the message needs at slowest octets a second: a server
 	// that takes each of the times above as far as it can must not keep a place for ever.
 	Session time.Duration
@@ -27,7 +28,7 @@ const slowest = 4 << 10
 func DefaultTimeouts() Timeouts {
 	return Timeouts{Lookup: 30 * time.Second, Connect: 30 * time.Second, TLS: time.Minute, Greeting: 5 * time.Minute, Hello: 5 * time.Minute,
 		Mail: 5 * time.Minute, Recipient: 5 * time.Minute, Data: 2 * time.Minute, Block: 3 * time.Minute, End: 10 * time.Minute,
-		Quit: 2 * time.Second, Session: 30 * time.Minute}
+		Quit: 2 * time.Second, Idle: 3 * time.Second, Session: 30 * time.Minute}
 }
 
 // filled returns t with its zero fields set.
@@ -38,7 +39,7 @@ func (t Timeouts) filled() Timeouts {
 		take time.Duration
 	}{
 		{&t.Lookup, d.Lookup}, {&t.Connect, d.Connect}, {&t.TLS, d.TLS}, {&t.Greeting, d.Greeting}, {&t.Hello, d.Hello}, {&t.Mail, d.Mail},
-		{&t.Recipient, d.Recipient}, {&t.Data, d.Data}, {&t.Block, d.Block}, {&t.End, d.End}, {&t.Quit, d.Quit}, {&t.Session, d.Session},
+		{&t.Recipient, d.Recipient}, {&t.Data, d.Data}, {&t.Block, d.Block}, {&t.End, d.End}, {&t.Quit, d.Quit}, {&t.Idle, d.Idle}, {&t.Session, d.Session},
 	} {
 		if *f.have == 0 {
 			*f.have = f.take

@@ -129,11 +129,13 @@ func (a *attempt) transaction(ctx context.Context, c *session, recipients []stri
 	}
 	ans := judged(&rep, 2)
 	forTaken(ans)
-	if ans.State == Taken && len(more) > 0 {
-		return more, nil
+	if ans.State != Taken {
+		c.quit()
+		return nil, nil
 	}
-	c.quit()
-	return nil, nil
+	c.uses++
+	c.reusable = len(more) == 0
+	return more, nil
 }
 
 // tooMany says that a reply to RCPT is about how many recipients one transaction may have. A few servers say 552, which

@@ -29,6 +29,8 @@ type Transport struct {
 	Timeouts Timeouts
 	Policies *Policies // MTA-STS of ordinary domains; nil: not looked at
 	DANE     *DANE     // of ordinary domains; nil: not looked at
+
+	kept kept
 }
 
 const (
@@ -287,6 +289,19 @@ func (a *attempt) security(ctx context.Context, r *routed, s server, secure bool
 // talk sends the letter to recipients over one connection. It answers for all of them and returns nil; or it returns an
 // answer that concerns the server: another may be tried for those without one.
 func (a *attempt) talk(ctx context.Context, s server, address string, want security, recipients []string) *Answer {
+	key := keptKey{s.host, address, a.letter.Certified}
+	if want.verify == nil {
+		if c := a.kept.take(ctx, key, a.over); c != nil {
+			if ans := a.transactions(ctx, c, recipients); ans == nil {
+				a.done(c, key, want)
+				return nil
+			}
+			c.close() // it was dead, or the server had enough of it: a new one tells
+			if recipients = a.unsettled(recipients); len(recipients) == 0 || ctx.Err() != nil {
+				return nil
+			}
+		}
+	}
 	ans, plain := a.connect(ctx, s, address, want, false, recipients)
 	if plain { // RFC 7435: what nobody asked to be encrypted goes rather in the clear than not at all
 		ans, _ = a.connect(ctx, s, address, want, true, recipients)
@@ -306,7 +321,12 @@ func (a *attempt) connect(ctx context.Context, s server, address string, want se
 		ans.Text = strings.Replace(ans.Text, ": the connection was lost", "", 1)
 		return &ans, false
 	}
-	defer c.close()
+	ready := false
+	defer func() {
+		if !ready {
+			c.close()
+		}
+	}()
 	failed := func(doing string, rep reply, err error) *Answer {
 		ans := judged(&rep, 0)
 		if err != nil {
@@ -356,5 +376,22 @@ func (a *attempt) connect(ctx context.Context, s server, address string, want se
 			return &Answer{State: Deferred, Enhanced: "4.7.0", Text: want.why + ", and the server does not offer STARTTLS", Hop: c.hop}, false
 		}
 	}
-	return a.transactions(ctx, c, recipients), false
+	ans = a.transactions(ctx, c, recipients)
+	if ans == nil {
+		ready = true
+		a.done(c, keptKey{s.host, address, a.letter.Certified}, want)
+	}
+	return ans, false
+}
+
+// done keeps a connection for the next message, if it may be, or ends it.
+func (a *attempt) done(c *session, key keptKey, want security) {
+	switch {
+	case !c.reusable:
+		c.close() // leave was taken, or there is nobody to take it of
+	case want.verify != nil:
+		c.quit()
+	default:
+		a.kept.put(key, c)
+	}
 }
