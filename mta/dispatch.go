@@ -342,6 +342,9 @@ func (p *Pipeline) lateness(d *dispatch, now time.Time, counts func(place int) b
 	if len(late)+len(overdue) == 0 {
 		return nil
 	}
+	if err := p.recallHeard(d, now); err != nil {
+		return err
+	}
 	at, err := p.now()
 	if err != nil {
 		return err

@@ -9,6 +9,9 @@ import (
 	"scripta/mta/pec"
 )
 
+// sayings are what receipts and notices say, by their type on the wire.
+var sayings = map[string]what{pec.TakeCharge.String(): isTaken, pec.Delivery.String(): isDelivered, pec.NonDelivery.String(): isFailed, pec.VirusDetection.String(): isInfected}
+
 // heard makes durable what a receipt or notice of another provider says of
 // recipients of a message of ours, if it is new and its submission still waits for
 // it: it ends their timers, and of a virus the author is told. A take-charge, a
@@ -20,7 +23,7 @@ import (
 // is its "identificativo", at the moment of its receipt, signer the provider's name;
 // detail is its "errore-esteso", or the virus alone.
 func (p *Pipeline) heard(_ context.Context, kind pec.Kind, envelopeID string, about []string, at moment, signer, detail string) error {
-	what, ok := map[pec.Kind]what{pec.TakeCharge: isTaken, pec.Delivery: isDelivered, pec.NonDelivery: isFailed, pec.VirusDetection: isInfected}[kind]
+	what, ok := sayings[kind.String()]
 	if !ok {
 		return nil
 	}

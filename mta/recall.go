@@ -9,6 +9,7 @@ import (
 	"scripta/mta/mailbox"
 	"scripta/mta/pec"
 	"scripta/mta/relay"
+	"scripta/register"
 	"scripta/register/record"
 	"scripta/tsa/clock"
 )
@@ -164,6 +165,44 @@ func (p *Pipeline) recallTurns(d *dispatch, known *turn) (told []turn, err error
 	}
 	known.Places, known.Answers = left.Places, left.Answers
 	return told, nil
+}
+
+// recallHeard notes what the register has of other providers' receipts and no turn
+// tells, before anybody is told that there was none: they do not come again. The
+// caller holds d.mu.
+func (p *Pipeline) recallHeard(d *dispatch, now time.Time) error {
+	var heard []turn
+	index := p.index()
+	err := p.register.Search(context.WithoutCancel(p.ctx), register.Query{MessageID: trimID(d.envelopeID)}, now, func(f *register.Found) bool {
+		r := f.Record
+		if r.Kind != record.NotificationReceived {
+			return true
+		}
+		of := turn{Moment: momentOf(r), Provider: r.Provider, Virus: virusName(r.Outcome.Text)}
+		for _, pair := range r.Detail {
+			if pair.Name == "type" {
+				of.What = sayings[pair.Value]
+			}
+		}
+		for _, i := range d.places(r.About) {
+			if by, ok := index.OfAddress(d.s.Recipients[i].Address); ok && by.Name == r.Provider && slices.Contains(d.s.Remote, i) {
+				of.Places = append(of.Places, i)
+			}
+		}
+		if of.What != "" && len(of.Places) > 0 {
+			heard = append(heard, of)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, one := range heard {
+		if err := p.noteTurn(d, one); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recallAttempts goes on with a relay job whose answers may be in the register

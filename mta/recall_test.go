@@ -5,12 +5,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"scripta/internal/durable"
 	"scripta/mta/pec"
 	"scripta/mta/relay"
+	"scripta/register"
 	"scripta/register/record"
 )
 
@@ -128,5 +130,58 @@ func TestJobsOlderThanTheRegister(t *testing.T) {
 		if err := p.end(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A receipt that the register has, and of which a restored job knows nothing, keeps
+// its author from being told that none came; one of another provider than the
+// recipient's does not.
+func TestReceiptKnownToTheRegisterAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.odd = true // its receipts came from nowhere
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	s, err := p.send("one", listed(rossi, bianchi), rossi, bianchi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.answer(w.relay, taken); err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range []struct{ provider, about string }{{"Altro", rossi}, {"Un terzo", bianchi}} {
+		at, err := p.now()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := s.record(p.Pipeline, record.NotificationReceived, s.envelopeID(p.Pipeline, p.txOf(s)))
+		r.Time, r.Provider, r.About, r.Generated = at.Time, x.provider, []string{x.about}, []string{"consegna@altro.example"}
+		r.Detail = at.detail(record.Pair{Name: "type", Value: pec.Delivery.String()})
+		if _, err := p.register.Append(t.Context(), register.Entry{ID: record.MakeID([16]byte{byte(i + 1)}, stepNotificationReceived, 0), Record: r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		w.clock.advance(12 * time.Hour)
+		p.look()
+		if err := p.drain(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var about []string
+	err = p.register.Search(t.Context(), register.Query{Identifier: "one@client"}, w.clock.at, func(f *register.Found) bool {
+		if k := f.Record.Kind; k == record.DelayNoticeIssued || k == record.TimeoutNoticeIssued {
+			about = append(about, f.Record.About...)
+		}
+		return true
+	})
+	if err != nil || !slices.Equal(about, []string{bianchi, bianchi}) {
+		t.Errorf("notices about %q, %v", about, err)
 	}
 }
