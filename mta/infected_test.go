@@ -3,6 +3,7 @@ package mta
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -253,83 +254,86 @@ func TestEngineDownAtTheIncomingPoint(t *testing.T) {
 func TestInfectedEnvelopeCrashAtEveryCall(t *testing.T) {
 	t.Parallel()
 	for _, power := range []bool{false, true} {
-		step := 1
-		if testing.Short() {
-			step = 4
-		}
-		for n := 1; ; n += step {
-			w := newWorld(t)
-			b := w.join(newForeign(t, "Beta", "beta.example"))
-			words := &wordScanner{}
-			w.scanner = words
-			fsys, err := faultfs.New(w.fault, nil)
-			if err != nil {
-				t.Fatal(err)
+		t.Run(fmt.Sprintf("power=%v", power), func(t *testing.T) {
+			t.Parallel()
+			step := 1
+			if testing.Short() {
+				step = 4
 			}
-			p, err := w.begin(fsys)
-			if err != nil {
-				t.Fatal(err)
-			}
-			lucia := "lucia@" + domain
-			msg := b.infected("prova", marker, lucia)
-			id := ""
-			if s, err := pec.ReadSigned(bytes.NewReader(msg), pec.DefaultLimits()); err == nil {
-				id = trimID(s.Certification.EnvelopeID)
-			}
-			fsys.SetFault(faultfs.CrashAt(len(fsys.Calls()) + n))
-			_, came := p.come(b.at("anna"), msg, lucia)
-			if came == nil {
-				_ = p.drain()
-			}
-			crashed := fsys.Crashed()
-			_ = p.end()
-			if power {
-				if err := fsys.PowerLoss(); err != nil {
+			for n := 1; ; n += step {
+				w := newWorld(t)
+				b := w.join(newForeign(t, "Beta", "beta.example"))
+				words := &wordScanner{}
+				w.scanner = words
+				fsys, err := faultfs.New(w.fault, nil)
+				if err != nil {
 					t.Fatal(err)
 				}
-			}
-			if p, err = w.begin(durable.OS); err != nil {
-				t.Fatalf("call %d: starting again: %v", n, err)
-			}
-			asked := words.asked.Load()
-			if err := p.drain(); err != nil {
-				t.Fatalf("call %d: running again: %v", n, err)
-			}
-			if words.asked.Load() != asked {
-				t.Errorf("call %d: a rerun scanned again", n)
-			}
-			if _, err := p.come(b.at("anna"), msg, lucia); err != nil { // its provider heard no 250, or lost it
-				t.Errorf("call %d: sent again: %v", n, err)
-			}
-			if err := p.drain(); err != nil {
-				t.Fatalf("call %d: %v", n, err)
-			}
-			kinds, _ := p.of(t, id)
-			want := map[record.Kind]int{record.Received: 1, record.TakeChargeIssued: 1, record.VirusFound: 1, record.Quarantined: 1, record.VirusDetectionIssued: 1}
-			if kept := p.quarantined(t); !maps.Equal(kinds, want) || len(kept) != 1 || !strings.Contains(kept[0], marker) {
-				t.Errorf("call %d (power %v, 250: %v): records %v, %d kept", n, power, came == nil, kinds, len(kept))
-			}
-			if sent := p.sent(t, w.relay); len(sent[pec.VirusDetection]) != 1 || len(sent[pec.TakeCharge]) != 1 {
-				t.Errorf("call %d (power %v): waiting to be sent: %d detections, %d take-charges", n, power, len(sent[pec.VirusDetection]), len(sent[pec.TakeCharge]))
-			}
-			if got := w.mailboxOf("lucia"); len(got) != 0 {
-				t.Errorf("call %d: lucia has %v", n, got)
-			}
-			if err := p.register.Contents().Each(func([16]byte, uint16) error { return errors.New("there is one") }, func(string) {}); err != nil {
-				t.Errorf("call %d: among the contents: %v", n, err)
-			}
-			if n%5 == 0 {
-				p.audited(t, false)
-			}
-			if err := p.end(); err != nil {
-				t.Errorf("call %d: %v", n, err)
-			}
-			if !crashed {
-				if n < 15 {
-					t.Errorf("only %d calls", n)
+				p, err := w.begin(fsys)
+				if err != nil {
+					t.Fatal(err)
 				}
-				break
+				lucia := "lucia@" + domain
+				msg := b.infected("prova", marker, lucia)
+				id := ""
+				if s, err := pec.ReadSigned(bytes.NewReader(msg), pec.DefaultLimits()); err == nil {
+					id = trimID(s.Certification.EnvelopeID)
+				}
+				fsys.SetFault(faultfs.CrashAt(len(fsys.Calls()) + n))
+				_, came := p.come(b.at("anna"), msg, lucia)
+				if came == nil {
+					_ = p.drain()
+				}
+				crashed := fsys.Crashed()
+				_ = p.end()
+				if power {
+					if err := fsys.PowerLoss(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if p, err = w.begin(durable.OS); err != nil {
+					t.Fatalf("call %d: starting again: %v", n, err)
+				}
+				asked := words.asked.Load()
+				if err := p.drain(); err != nil {
+					t.Fatalf("call %d: running again: %v", n, err)
+				}
+				if words.asked.Load() != asked {
+					t.Errorf("call %d: a rerun scanned again", n)
+				}
+				if _, err := p.come(b.at("anna"), msg, lucia); err != nil { // its provider heard no 250, or lost it
+					t.Errorf("call %d: sent again: %v", n, err)
+				}
+				if err := p.drain(); err != nil {
+					t.Fatalf("call %d: %v", n, err)
+				}
+				kinds, _ := p.of(t, id)
+				want := map[record.Kind]int{record.Received: 1, record.TakeChargeIssued: 1, record.VirusFound: 1, record.Quarantined: 1, record.VirusDetectionIssued: 1}
+				if kept := p.quarantined(t); !maps.Equal(kinds, want) || len(kept) != 1 || !strings.Contains(kept[0], marker) {
+					t.Errorf("call %d (power %v, 250: %v): records %v, %d kept", n, power, came == nil, kinds, len(kept))
+				}
+				if sent := p.sent(t, w.relay); len(sent[pec.VirusDetection]) != 1 || len(sent[pec.TakeCharge]) != 1 {
+					t.Errorf("call %d (power %v): waiting to be sent: %d detections, %d take-charges", n, power, len(sent[pec.VirusDetection]), len(sent[pec.TakeCharge]))
+				}
+				if got := w.mailboxOf("lucia"); len(got) != 0 {
+					t.Errorf("call %d: lucia has %v", n, got)
+				}
+				if err := p.register.Contents().Each(func([16]byte, uint16) error { return errors.New("there is one") }, func(string) {}); err != nil {
+					t.Errorf("call %d: among the contents: %v", n, err)
+				}
+				if n%5 == 0 {
+					p.audited(t, false)
+				}
+				if err := p.end(); err != nil {
+					t.Errorf("call %d: %v", n, err)
+				}
+				if !crashed {
+					if n < 15 {
+						t.Errorf("only %d calls", n)
+					}
+					break
+				}
 			}
-		}
+		})
 	}
 }
