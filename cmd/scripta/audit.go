@@ -17,6 +17,7 @@ import (
 )
 
 const auditUsage = `usage: scripta audit --dir DIR [--settled]
+       scripta audit --rules
 
 Checks the rules of certified e-mail over every record of the register: each
 message that was accepted has its envelope, each recipient one outcome in time,
@@ -34,8 +35,18 @@ func runAudit(args []string, stdout, stderr io.Writer) int {
 	f := newFlags("audit", auditUsage, stdout, stderr)
 	dir := f.folder()
 	settled := f.Bool("settled", false, "nothing is under way: what is open is missing")
-	if code, ok := f.parse(args, dir); !ok {
+	rules := f.Bool("rules", false, "list the rules and their sources, and check nothing")
+	if code, ok := f.parse(args, nil); !ok {
 		return code
+	}
+	switch {
+	case *rules:
+		for _, r := range audit.Rules() {
+			fmt.Fprintf(stdout, "%-12s %s [%s]\n", r.ID, r.Text, r.Source)
+		}
+		return 0
+	case *dir == "":
+		return f.wrong("--dir is missing")
 	}
 	var r *audit.Report
 	err := withOperations(config.Dir(*dir), commandLogger(stderr), func(ctx context.Context, o operations) (err error) {

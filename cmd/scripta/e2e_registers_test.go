@@ -73,6 +73,9 @@ func TestAuditIsRecorded(t *testing.T) {
 		t.Errorf("audit beside the provider: %s", out)
 	}
 	p.stop(t)
+	if out := must[string](t)(run(t, binary, "audit", "--rules")); strings.Count(out, "\n") != len(audit.Rules()) || !strings.Contains(out, "DPR 68/2005 art. 12") {
+		t.Errorf("audit --rules: %s", out)
+	}
 	read := 0
 	for _, r := range registersAgree(t, p)[0] {
 		if r.Kind == record.RecordDisclosed && r.Outcome.Code == "audit" {

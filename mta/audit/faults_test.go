@@ -322,7 +322,7 @@ func markPlaced(h *house) {
 var modelSettled = Options{Now: start.Add(96 * time.Hour), Settled: true}
 
 // check audits a house whose log holds one fault in the history of a message.
-func check(t *testing.T, name string, h *house, message string, rule *Rule) {
+func check(t *testing.T, name string, h *house, message string, rule *Rule) []Finding {
 	t.Helper()
 	r := h.audit(modelSettled)
 	if len(r.Findings) == 0 {
@@ -339,6 +339,7 @@ func check(t *testing.T, name string, h *house, message string, rule *Rule) {
 			t.Errorf("%s: imagined %v", name, x)
 		}
 	}
+	return r.Findings
 }
 
 // Each chosen fault is found by the rule that is there for it.
@@ -392,7 +393,10 @@ func TestSpoiledRecords(t *testing.T) {
 		}, altered(about("estraneo@pec.alfa.it")), nil},
 	}
 	w := flows()
-	n, kinds := 0, map[string]bool{}
+	n, kinds, found := 0, map[string]bool{}, map[*Rule]bool{}
+	for _, f := range chosenFaults() {
+		found[f.rule] = true // by another test
+	}
 	for _, h := range []*house{w.a, w.b} {
 		for i, r := range h.log {
 			for _, s := range spoils {
@@ -402,7 +406,9 @@ func TestSpoiledRecords(t *testing.T) {
 				n++
 				kinds[fmt.Sprint(r.Kind, typeOf(r), s.name)] = true
 				spoiled := &house{name: h.name, domain: h.domain, service: h.service, log: s.alter(slices.Clone(h.log), i)}
-				check(t, fmt.Sprintf("%s, %d %s %s %v %s", h.name, i, r.Kind, typeOf(r), r.About, s.name), spoiled, r.MessageID, s.rule)
+				for _, f := range check(t, fmt.Sprintf("%s, %d %s %s %v %s", h.name, i, r.Kind, typeOf(r), r.About, s.name), spoiled, r.MessageID, s.rule) {
+					found[f.Rule] = true
+				}
 			}
 		}
 		if t.Failed() {
@@ -410,6 +416,11 @@ func TestSpoiledRecords(t *testing.T) {
 		}
 	}
 	t.Logf("%d faults of %d sorts", n, len(kinds))
+	for _, r := range Rules() {
+		if !found[r] && r != ruleRefused { // which TestSeededFaults has
+			t.Errorf("no fault is found by rule %s", r.ID)
+		}
+	}
 }
 
 // A message whose beginning was disposed of with its month is no orphan, nor is
