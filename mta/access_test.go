@@ -37,6 +37,26 @@ func newSession(t *testing.T) *session {
 	return &session{point: NewAccessPoint(p.Pipeline, everybody{}, logins.New(), 10, log), remote: "203.0.113.1:1", log: log, user: "mario@" + domain}
 }
 
+// Whoever is in the index of providers gets certified mail, whoever is not gets mail
+// only where the provider sends to ordinary servers.
+func TestWhoIsServed(t *testing.T) {
+	t.Parallel()
+	s := newSession(t)
+	for _, ordinary := range []bool{false, true} {
+		s.point.pipeline.ordinary = ordinary
+		for to, certified := range map[string]bool{"lucia@" + domain: true, "nobody@" + domain: true, rossi: true, bianchi: true, strings.ToUpper(bianchi): true, verdi: false, "x@sub." + domain: false} {
+			s.Reset()
+			if err := s.Mail("mario@"+domain, nil); err != nil {
+				t.Fatal(err)
+			}
+			err := s.Rcpt(to, nil)
+			if served := certified || ordinary; served && err != nil || !served && !errors.Is(err, replyNoRelay) {
+				t.Errorf("ordinary %v: %s: %v", ordinary, to, err)
+			}
+		}
+	}
+}
+
 // A reverse path comes without its quotes: <" mario"@domain> must not pass for
 // the account, to whose mailbox nothing so addressed can be delivered.
 func TestReversePath(t *testing.T) {
