@@ -117,32 +117,3 @@ func (d *duo) signedByA(t *testing.T, id string) string {
 	text := strings.ReplaceAll(string(must[[]byte](t)(os.ReadFile(signed))), "\r\n", "\n")
 	return fmt.Sprintf("From: posta-certificata@%s\r\nTo: bice@%s\r\nSubject: Firmata\r\nMessage-ID: %s\r\n", duoA, duoB, id) + strings.ReplaceAll(text, "\n", "\r\n")
 }
-
-// While a provider cannot be reached, what is for it waits, and nothing else
-// does; when it is back, all of it comes.
-func TestTwoProvidersOneIsDown(t *testing.T) {
-	t.Parallel()
-	d := newDuo(t, duoOptions{})
-	d.start(t)
-	d.b.stop(t)
-	want := ledger{}
-	late := letter{id: "<tardi@client.example>", subject: "Tardi", from: "anna@" + duoA, to: []string{"bice@" + duoB, "aldo@" + duoA}}
-	d.send(t, late)
-	eventually(t, waitMail, "the local recipient has it", func() bool { return len(d.a.about(t, "aldo", pec.TransportEnvelope, late.id)) == 1 })
-	eventually(t, waitMail, "it is tried again and again", func() bool { return d.ab.called() >= 3 })
-	if n := len(d.a.about(t, "anna", pec.Delivery, late.id)); n != 1 {
-		t.Errorf("%d delivery receipts while the other provider is down", n)
-	}
-	if out := d.a.command(t, "queue", "list"); !strings.Contains(out, "beta") {
-		t.Errorf("queue says %s", out)
-	}
-	// Restarted meanwhile, it has not forgotten.
-	d.a.stop(t)
-	d.a.start(t)
-	calls := d.ab.called()
-	eventually(t, waitMail, "it is tried after the restart", func() bool { return d.ab.called() > calls })
-	d.b.start(t)
-	want.add(d.outcomes(late)...)
-	want.settle(t, 2*time.Minute, d)
-	d.stop(t)
-}

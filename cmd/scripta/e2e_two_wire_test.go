@@ -30,10 +30,11 @@ type wire struct {
 type wireState int
 
 const (
-	wireWhole  wireState = iota // octets pass
-	wireCut                     // whoever calls is hung up on at once
-	wireSilent                  // connections stand, and nothing passes
-	wireSlow                    // octets pass a few at a time
+	wireWhole    wireState = iota // octets pass
+	wireCut                       // whoever calls is hung up on at once
+	wireSilent                    // connections stand, and nothing passes
+	wireSlow                      // octets pass a few at a time
+	wireStripped                  // octets pass, but for the target's offer of STARTTLS
 )
 
 // newWire opens a wire to an address where nobody needs to listen yet.
@@ -138,8 +139,8 @@ func (w *wire) connect(caller net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { w.pump(target, caller) })
-	both.Go(func() { w.pump(caller, target) })
+	both.Go(func() { w.pump(target, caller, false) })
+	both.Go(func() { w.pump(caller, target, true) })
 	both.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,10 +148,13 @@ func (w *wire) connect(caller net.Conn) {
 }
 
 // pump carries octets one way until that way is closed.
-func (w *wire) pump(to, from net.Conn) {
+func (w *wire) pump(to, from net.Conn, answers bool) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		if answers && w.stripped() { // an answer comes in one piece here
+			copy(buffer, bytes.ReplaceAll(buffer[:n], []byte("STARTTLS"), []byte("XNOTHING")))
+		}
 		for rest := buffer[:n]; len(rest) > 0; {
 			piece, ok := w.pass(len(rest))
 			if !ok {
@@ -168,6 +172,12 @@ func (w *wire) pump(to, from net.Conn) {
 			return
 		}
 	}
+}
+
+func (w *wire) stripped() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state == wireStripped
 }
 
 // pass waits until so many octets or some of them may go, and says how many.
