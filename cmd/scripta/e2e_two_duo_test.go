@@ -22,8 +22,9 @@ type duo struct {
 	a, b   *provider
 	ab, ba *wire // from a to b, from b to a
 	index  *indexAuthority
-	roots  string // file of what signatures of both lead to
-	sent   string // folder of the letters as they were handed in
+	slapd  *slapdtest.Server // where a has it from
+	roots  string            // file of what signatures of both lead to
+	sent   string            // folder of the letters as they were handed in
 
 	postfix *postfix    // of the ordinary domain, nil without one
 	scans   []*provider // who looks for viruses
@@ -193,13 +194,13 @@ func (d *duo) connect(t *testing.T) {
 	if err := os.WriteFile(d.roots, all, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	directory := slapdtest.Start(t, slapdtest.Options{LDIF: d.index.ldif})
+	d.slapd = slapdtest.Start(t, slapdtest.Options{LDIF: d.index.ldif})
 	for _, x := range []struct {
 		p     *provider
 		other string
 		wire  *wire
 		index string
-	}{{d.a, duoB, d.ab, directory.URL}, {d.b, duoA, d.ba, d.index.file()}} {
+	}{{d.a, duoB, d.ab, d.slapd.URL}, {d.b, duoA, d.ba, d.index.file()}} {
 		x.p.configure(t, func(c *config.Config) {
 			c.Index.Source = x.index
 			if x.index == d.index.file() {

@@ -27,12 +27,17 @@ func TestTwoProvidersOneIsDown(t *testing.T) {
 	if out := d.a.command(t, "queue", "list"); !strings.Contains(out, "beta") {
 		t.Errorf("queue says %s", out)
 	}
-	// Restarted meanwhile, it has not forgotten.
+	// Restarted meanwhile, it has not forgotten, nor who is a provider: the index
+	// cannot be had either.
 	d.a.stop(t)
+	d.slapd.Stop()
 	d.a.start(t)
 	calls := d.ab.called()
 	eventually(t, waitMail, "it is tried after the restart", func() bool { return d.ab.called() > calls })
 	d.b.start(t)
+	next := letter{id: "<poi@client.example>", subject: "Poi", from: "aldo@" + duoA, to: []string{"bruno@" + duoB}}
+	d.send(t, next)
+	want.add(d.outcomes(next)...)
 	want.add(d.outcomes(late)...)
 	want.settle(t, 2*time.Minute, d)
 	d.stop(t)
