@@ -86,9 +86,9 @@ type session struct {
 	sender   string
 	rcpt     []string
 	seen     map[string]bool
-	octets   int  // of rcpt
-	crowded  bool // more recipients came than any message can have: DATA is refused
-	bare     bool // a message with bare controls came; what was read ahead behind it is not looked at
+	octets   int         // of rcpt
+	crowded  bool        // more recipients came than any message can have: DATA is refused
+	bare     atomic.Bool // a message with bare controls came, or one that was given up between chunks; what was read ahead behind it is not looked at
 	busy     atomic.Bool
 	closed   bool
 }
@@ -153,7 +153,12 @@ func (s *session) authenticate(username, password string) error {
 }
 
 // Reset implements [smtp.Session].
-func (s *session) Reset() { s.sender, s.rcpt, s.seen, s.octets, s.crowded = "", nil, nil, 0, false }
+func (s *session) Reset() {
+	if s.conn.Chunked() {
+		s.bare.Store(true)
+	}
+	s.sender, s.rcpt, s.seen, s.octets, s.crowded = "", nil, nil, 0, false
+}
 
 // Logout implements [smtp.Session].
 func (s *session) Logout() error {
@@ -179,7 +184,7 @@ func (s *session) Logout() error {
 // must be plain, too: then it differs from the account's by case alone.
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	switch {
-	case s.bare:
+	case s.bare.Load():
 		return s.refused(replyBareBefore)
 	case s.user == "":
 		return s.refused(replyAuthRequired)
@@ -247,6 +252,7 @@ func plainAddress(a string) bool {
 func (s *session) Data(r io.Reader) error {
 	s.busy.Store(true)
 	defer s.busy.Store(false)
+	defer s.conn.EndChunks()
 	if err := s.data(r); err != nil {
 		return s.refused(replyFor(err, s.log))
 	}

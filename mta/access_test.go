@@ -12,6 +12,7 @@ import (
 
 	"scripta/internal/durable"
 	"scripta/internal/logins"
+	"scripta/mta/smtpd"
 )
 
 // everybody is who he says he is.
@@ -34,7 +35,7 @@ func newSession(t *testing.T) *session {
 		}
 	})
 	log := slog.New(slog.DiscardHandler)
-	return &session{point: NewAccessPoint(p.Pipeline, everybody{}, logins.New(), 10, log), remote: "203.0.113.1:1", log: log, user: "mario@" + domain}
+	return &session{conn: &smtpd.Conn{}, point: NewAccessPoint(p.Pipeline, everybody{}, logins.New(), 10, log), remote: "203.0.113.1:1", log: log, user: "mario@" + domain}
 }
 
 // Whoever is in the index of providers gets certified mail, whoever is not gets mail
@@ -111,7 +112,7 @@ func TestCrowdedSession(t *testing.T) {
 func TestNothingBehindBareControls(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
-	s.bare = true
+	s.bare.Store(true)
 	s.Reset()
 	if err := s.Mail("mario@"+domain, nil); !errors.Is(err, replyBareBefore) {
 		t.Errorf("MAIL: %v", err)

@@ -69,7 +69,7 @@ type incomingSession struct {
 	mail   transit
 	seen   map[string]bool // of mail.to, normalized
 	octets int             // of mail.to
-	bare   bool            // a message with bare controls came; what was read ahead behind it is not looked at
+	bare   atomic.Bool     // a message with bare controls came, or one that was given up between chunks; what was read ahead behind it is not looked at
 	busy   atomic.Bool
 	closed bool
 	open   bool // a transaction has begun
@@ -85,7 +85,12 @@ type transit struct {
 }
 
 // Reset implements [smtp.Session].
-func (s *incomingSession) Reset() { s.mail, s.seen, s.octets, s.open = transit{}, nil, 0, false }
+func (s *incomingSession) Reset() {
+	if s.conn.Chunked() {
+		s.bare.Store(true)
+	}
+	s.mail, s.seen, s.octets, s.open = transit{}, nil, 0, false
+}
 
 // Logout implements [smtp.Session].
 func (s *incomingSession) Logout() error {
@@ -103,7 +108,7 @@ func (s *incomingSession) Logout() error {
 // provider: its users hand in at the Access Point.
 func (s *incomingSession) Mail(from string, _ *smtp.MailOptions) error {
 	switch {
-	case s.bare:
+	case s.bare.Load():
 		return s.refused(replyBareBefore)
 	case s.open: // RFC 5321 §4.1.4; its recipients were taken under another sender
 		return s.refused(replyNested)
@@ -201,6 +206,7 @@ func (p *Pipeline) mayReach(to string, size int64, always bool) error {
 func (s *incomingSession) Data(r io.Reader) error {
 	s.busy.Store(true)
 	defer s.busy.Store(false)
+	defer s.conn.EndChunks()
 	taken, err := s.p.takeIn(context.Background(), r, s.mail, func(err error) error { return wholeMessage(s.conn, &s.bare, err) })
 	if err != nil {
 		return s.refused(replyFor(err, s.log))
@@ -223,10 +229,10 @@ func (s *incomingSession) refused(err error) error {
 // wholeMessage judges the outcome of reading a message: err, or why it does not
 // count as whole. bare is set when what was read ahead behind it must not be
 // looked at.
-func wholeMessage(c *smtpd.Conn, bare *bool, err error) error {
+func wholeMessage(c *smtpd.Conn, bare *atomic.Bool, err error) error {
 	switch {
 	case c.TakeBare() && !errors.Is(err, smtp.ErrDataTooLarge):
-		*bare = true
+		bare.Store(true)
 		return replyBareControl
 	case err == nil && c.Broken(): // BDAT cut short looks like the end of the message
 		return replyCutShort

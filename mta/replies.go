@@ -37,7 +37,7 @@ var (
 	replyBadAddress       = reply(553, 5, 1, 3, "Indirizzo scritto in una forma non ammessa / Address syntax not accepted")
 	replyNoRelay          = reply(550, 5, 7, 1, "Sono serviti solo i destinatari di posta certificata / Only recipients of certified mail are served")
 	replyBareControl      = reply(550, 5, 6, 11, "CR o LF isolati, o NUL, nel messaggio / Bare CR, bare LF or NUL in the message")
-	replyBareBefore       = reply(421, 4, 5, 0, "Riconnettersi: il messaggio precedente aveva CR o LF isolati / Connect again: the message before had bare CR or LF")
+	replyBareBefore       = reply(421, 4, 5, 0, "Riconnettersi: il messaggio precedente aveva CR o LF isolati, o e' stato interrotto / Connect again: the message before had bare CR or LF, or was broken off")
 	replyNested           = reply(503, 5, 5, 1, "Una transazione e' gia' aperta / A mail transaction is open already")
 	replyHeaderTooBig     = reply(552, 5, 3, 4, "Intestazione del messaggio troppo grande / Message header too large")
 	replyFactsTooBig      = reply(552, 5, 3, 4, "Destinatari o oggetto troppo lunghi / Recipients or subject too long")

@@ -16,10 +16,11 @@ type Conn struct {
 	idle     time.Duration
 	broken   atomic.Bool
 	bare     atomic.Bool
-	controls controls // of the goroutine that reads
-	domain   string   // of the server
-	eightBit bool     // 8BITMIME is offered
-	midLine  bool     // the last write did not end its line
+	chunked  atomic.Bool // a chunk of a message was taken, and the message has not ended
+	controls controls    // of the goroutine that reads
+	domain   string      // of the server
+	eightBit bool        // 8BITMIME is offered
+	midLine  bool        // the last write did not end its line
 	release  func()
 	once     sync.Once
 
@@ -39,6 +40,15 @@ func (c *Conn) Broken() bool { return c.broken.Load() }
 // be a part of another message. A message read meanwhile must be refused with 550
 // 5.6.11.
 func (c *Conn) TakeBare() bool { return c.bare.Swap(false) }
+
+// Chunked reports whether a message that comes by BDAT is not at its end. A client
+// that gives such a message up (RSET, EHLO, a chunk too large) must not send
+// another over the connection: go-smtp ends the first in the background, and may
+// take its outcome for the second's.
+func (c *Conn) Chunked() bool { return c.chunked.Load() }
+
+// EndChunks says that the message has ended, whole or not.
+func (c *Conn) EndChunks() { c.chunked.Store(false) }
 
 // TLS returns the connection's TLS state; ok is false without TLS.
 func (c *Conn) TLS() (state tls.ConnectionState, ok bool) {
@@ -103,6 +113,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	if lostCount(string(p)) {
 		c.bare.Store(true)
+	}
+	if bytes.HasPrefix(p, []byte("250 2.0.0 Continue")) {
+		c.chunked.Store(true)
 	}
 	line, drop := rewrite(string(p), c.domain, c.eightBit)
 	if drop {
