@@ -21,14 +21,10 @@ func (p *Pipeline) passAnomaly(ctx context.Context, t *task, r *reception) error
 	if err != nil {
 		return err
 	}
-	results, err := p.authenticate(ctx, t, r, content)
-	if err != nil {
-		return err
-	}
 	rec := r.record(p, id, record.AnomalyEnveloped)
 	rec.About = r.Recipients
-	if len(results) > 0 {
-		rec.Detail = r.Moment.detail(record.Pair{Name: authenticationDetail, Value: strings.Join(results, "; ")})
+	if len(r.Results) > 0 {
+		rec.Detail = r.Moment.detail(record.Pair{Name: authenticationDetail, Value: strings.Join(r.Results, "; ")})
 	}
 	source := &receipts.Included{Source: contentOf(id, r.ContentMonth)}
 	b := p.batch(t)
@@ -40,7 +36,7 @@ func (p *Pipeline) passAnomaly(ctx context.Context, t *task, r *reception) error
 		inherited := o.Inherited()
 		inherited.Received = append([]string{r.trace(p, id)}, inherited.Received...)
 		return p.composer.AnomalyEnvelope(r.transaction(id).Issue(stepAnomaly, 0), pec.Anomaly{Sender: r.apparent(), Recipients: r.Recipients, Subject: r.Message.Subject,
-			MessageID: r.Message.MessageID, Inherited: inherited, Reason: r.Reason, ReversePath: r.From, Results: results, Spam: r.spamMark()}, o.Whole(content))
+			MessageID: r.Message.MessageID, Inherited: inherited, Reason: r.Reason, ReversePath: r.From, Results: r.Results, Spam: r.spamMark()}, o.Whole(content))
 	})
 	if err != nil {
 		return err

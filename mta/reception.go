@@ -35,7 +35,8 @@ type reception struct {
 	Peer         record.Peer   `json:"peer"`
 	Message      received      `json:"message"`
 	inspection
-	Spam *scan.Spam `json:"spam,omitempty"` // of ordinary mail that was scored
+	Spam    *scan.Spam `json:"spam,omitempty"`    // of ordinary mail that was scored
+	Results []string   `json:"results,omitempty"` // what the sender of ordinary mail showed for himself
 
 	// Of a certified message: what it certifies, and where its original is.
 	Certification *pec.CertificationData `json:"certification,omitempty"`

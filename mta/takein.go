@@ -126,6 +126,9 @@ func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transi
 	if err == nil {
 		err = p.score(ctx, a, rec, m)
 	}
+	if err == nil {
+		err = p.authenticate(ctx, a, rec)
+	}
 	return rec, err
 }
 
