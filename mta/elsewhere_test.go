@@ -3,6 +3,7 @@ package mta
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -16,7 +17,9 @@ import (
 	"scripta/internal/durable"
 	"scripta/internal/durable/faultfs"
 	"scripta/mta/pec"
+	"scripta/mta/providers"
 	"scripta/mta/relay"
+	"scripta/mta/spool"
 	"scripta/register"
 	"scripta/register/record"
 )
@@ -303,6 +306,75 @@ func TestRelayJobsWithoutTheirNote(t *testing.T) {
 	}
 }
 
+// Relay jobs of a run that did not come to its note are those of an index that may
+// have changed since: every recipient is in one of them, and in one only, also when
+// the disk refuses for a while to have the old ones forgotten.
+func TestRelayJobsOfAnotherIndex(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fsys, err := faultfs.New(w.fault, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.begin(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	now := p.index()
+	us, _ := now.OfAddress("mario@" + domain)
+	altro, _ := now.OfAddress(rossi)
+	one, two := *altro, *altro // by then a domain has moved
+	one.Domains, two.Domains, two.Name = []string{"altro.example"}, []string{"terzo.example"}, "Terzo"
+	before := providers.New(us, &one, &two)
+	index := before
+	p.index = func() *providers.Index { return index }
+	if _, err := p.send("one", listed(rossi, bianchi), rossi, bianchi); err != nil {
+		t.Fatal(err)
+	}
+	first := <-p.tasks
+	fail := func(from int) { // writes of the spool, counted from the first relay job
+		n := 0
+		fsys.SetFault(func(_ int, c faultfs.Call) error {
+			if !strings.Contains(c.Name, "/spool/") || c.Op != "write" {
+				return nil
+			}
+			if n++; n >= from {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+	}
+	run := func() error { return p.run(context.Background(), first, slog.New(slog.DiscardHandler)) }
+	fail(3) // after both relay jobs, before the note
+	if err := run(); err == nil || errors.Is(err, errWaiting) {
+		t.Fatalf("the stage was noted: %v", err)
+	}
+	if n := p.passages.len(); n != 2 {
+		t.Fatalf("%d relay jobs", n)
+	}
+	index = now
+	fail(1)
+	if err := run(); err == nil || errors.Is(err, errWaiting) {
+		t.Fatalf("the stage was noted: %v", err)
+	}
+	fsys.SetFault(nil)
+	if err := run(); !errors.Is(err, errWaiting) {
+		t.Fatal(err)
+	}
+	var to []string
+	for _, l := range w.relay.all() {
+		to = append(to, l.Recipients...)
+	}
+	slices.Sort(to)
+	if !slices.Equal(to, []string{bianchi, rossi}) {
+		t.Errorf("sent to %v", to)
+	}
+	if n := p.passages.len(); n != len(w.relay.all()) || first.dispatch.letters != n {
+		t.Errorf("%d relay jobs, %d letters, %d of the message", n, len(w.relay.all()), first.dispatch.letters)
+	}
+}
+
 // What another server's answer about an envelope means for its author: for a
 // certified recipient a refusal is ours to tell, and the end of the queue's patience
 // is not; for an ordinary one both are in the report.
@@ -357,5 +429,41 @@ func TestEightBitEnvelope(t *testing.T) {
 		if letters := w.relay.all(); len(letters) != 1 || letters[0].EightBit != want {
 			t.Errorf("%q: %+v", body, letters)
 		}
+	}
+}
+
+// However many different answers a server gives, the records of an attempt have ids
+// that no other attempt's have.
+func TestManyDifferentAnswers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	x := &passage{job: &spool.Job{ID: spool.ID{1}}, Destination: "ordinario.example"}
+	seen, told := map[record.ID]bool{}, 0
+	for n := uint32(1); n <= 2; n++ {
+		x.last = &attempt{N: n}
+		for i := range 500 { // a greylisting server that says whom it means
+			state := []relay.State{relay.Taken, relay.Refused, relay.Deferred}[min(i%7, 2)]
+			to := fmt.Sprintf("u%d@ordinario.example", i)
+			x.last.Answers = append(x.last.Answers, relay.Answer{Recipient: to, State: state, Enhanced: "4.2.0", Text: "<" + to + ">: greylisted"})
+		}
+		entries, _ := x.records(&record.Record{Kind: record.Enveloped})
+		for _, e := range entries {
+			if seen[e.ID] {
+				t.Fatalf("attempt %d has a record with the id of another", n)
+			}
+			seen[e.ID] = true
+			told += len(e.Record.About)
+		}
+		if len(entries) > maxAnswers {
+			t.Errorf("%d records", len(entries))
+		}
+	}
+	if told != 1000 {
+		t.Errorf("%d recipients are told of", told)
 	}
 }

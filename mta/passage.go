@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,10 +125,12 @@ func (ps *passages) add(x *passage) {
 	}
 }
 
-func (ps *passages) wait(x *passage) {
+func (ps *passages) wait(all ...*passage) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	ps.waiting[x.Parent] = append(ps.waiting[x.Parent], x)
+	for _, x := range all {
+		ps.waiting[x.Parent] = append(ps.waiting[x.Parent], x)
+	}
 }
 
 func (ps *passages) get(id spool.ID) *passage {
@@ -136,8 +139,8 @@ func (ps *passages) get(id spool.ID) *passage {
 	return ps.all[id]
 }
 
-// claim takes out those that wait for a stage of a job, but for the excepted ones.
-func (ps *passages) claim(parent spool.ID, stage string, except map[spool.ID]bool) []*passage {
+// claim takes out those that wait for a stage of a job.
+func (ps *passages) claim(parent spool.ID, stage string) []*passage {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if len(ps.waiting[parent]) == 0 {
@@ -145,7 +148,7 @@ func (ps *passages) claim(parent spool.ID, stage string, except map[spool.ID]boo
 	}
 	var mine, others []*passage
 	for _, x := range ps.waiting[parent] {
-		if x.Stage == stage && !except[x.job.ID] {
+		if x.Stage == stage {
 			mine = append(mine, x)
 		} else {
 			others = append(others, x)
@@ -191,7 +194,7 @@ func (ps *passages) len() int {
 func (p *Pipeline) passagesFor(t *task, stage string, all []*placement) error {
 	index := p.index()
 	var order []spool.ID
-	made, wanted := map[spool.ID]*passage{}, map[spool.ID]bool{}
+	made := map[spool.ID]*passage{}
 	for _, x := range all {
 		if !x.elsewhere {
 			continue
@@ -200,9 +203,6 @@ func (p *Pipeline) passagesFor(t *task, stage string, all []*placement) error {
 		id := passageID(x.message.ID, destination)
 		m := made[id]
 		if m == nil {
-			if wanted[id] = true; p.passages.get(id) != nil {
-				continue
-			}
 			m = p.passage(t, stage, x, destination)
 			made[id], order = m, append(order, id)
 		}
@@ -211,8 +211,15 @@ func (p *Pipeline) passagesFor(t *task, stage string, all []*placement) error {
 			m.Places = append(m.Places, x.place)
 		}
 	}
-	for _, stale := range p.passages.claim(t.job.ID, stage, wanted) { // of another index
-		if err := p.forgetPassage(stale); err != nil {
+	earlier := p.passages.claim(t.job.ID, stage)
+	for i, w := range earlier {
+		if m := made[w.job.ID]; m != nil && slices.Equal(m.Recipients, w.Recipients) {
+			p.passages.wait(w)
+			order = slices.DeleteFunc(order, func(id spool.ID) bool { return id == w.job.ID })
+			continue
+		}
+		if err := p.forgetPassage(w); err != nil { // of another index
+			p.passages.wait(earlier[i:]...)
 			return err
 		}
 	}
@@ -280,7 +287,7 @@ func (p *Pipeline) forgetPassage(x *passage) error {
 
 // depart sends what waited for a stage's note.
 func (p *Pipeline) depart(t *task, stage string) {
-	for _, x := range p.passages.claim(t.job.ID, stage, nil) {
+	for _, x := range p.passages.claim(t.job.ID, stage) {
 		p.admit(x)
 	}
 }

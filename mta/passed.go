@@ -86,8 +86,9 @@ var answerKinds = map[relay.State]struct {
 	relay.Refused:  {record.Bounced, stepBounced},
 }
 
-// maxAnswers bounds the records of one attempt: the different answers beyond it
-// are told as the last one is.
+// maxAnswers bounds the records of one attempt, whose ordinals are between those of
+// the attempts around it: the different answers beyond it are told as the last one of
+// the same state is.
 const maxAnswers = 256
 
 // records are those of the last attempt: one for each different answer, about the
@@ -99,7 +100,7 @@ func (x *passage) records(about *record.Record) (entries []register.Entry, refus
 		host         string
 	}
 	of := map[answer]*record.Record{}
-	var last *record.Record
+	last := map[relay.State]*record.Record{}
 	for i := range x.last.Answers {
 		a := &x.last.Answers[i]
 		if a.State == relay.Refused {
@@ -107,8 +108,8 @@ func (x *passage) records(about *record.Record) (entries []register.Entry, refus
 		}
 		key := answer{a.State, a.Status(), a.Text, a.Host}
 		r := of[key]
-		if r == nil && len(entries) == maxAnswers && last.Kind == answerKinds[a.State].kind {
-			r = last
+		if r == nil && len(entries) >= maxAnswers-len(answerKinds) { // there is room for one of each state
+			r = last[a.State]
 		}
 		if r == nil {
 			k := answerKinds[a.State]
@@ -118,7 +119,7 @@ func (x *passage) records(about *record.Record) (entries []register.Entry, refus
 				Detail: x.last.Moment.detail(record.Pair{Name: "destination", Value: x.Destination}, record.Pair{Name: "host", Value: a.Host},
 					record.Pair{Name: "message", Value: trimID(x.MessageID)}, record.Pair{Name: "type", Value: issuedKinds[about.Kind].String()})}
 			entries = append(entries, register.Entry{ID: record.MakeID(x.job.ID, k.step, x.last.N*maxAnswers+uint32(len(entries))), Record: r})
-			of[key], last = r, r
+			of[key], last[a.State] = r, r
 		}
 		r.About = append(r.About, a.Recipient)
 	}

@@ -214,7 +214,7 @@ func (p *Pipeline) recallAttempts(ctx context.Context, x *passage) error {
 			next.N, next.Tries = x.last.N+1, x.last.Tries
 		}
 		next.Tries++
-		for n := uint32(0); ; n++ {
+		for n := range uint32(maxAnswers) {
 			r, state, err := p.answerRecorded(x, next.N*maxAnswers+n)
 			if err != nil {
 				return err
