@@ -375,6 +375,44 @@ func TestRelayJobsOfAnotherIndex(t *testing.T) {
 	}
 }
 
+// However many relay jobs a restart finds, the provider is there before it has gone
+// on with the last of them.
+func TestStartWithRelayJobs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.send("one", listed(rossi), rossi); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.drain(), p.answer(w.relay, later), p.end()); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = w.begin(durable.OS); err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	slow := &slowRelay{goes: make(chan struct{}), added: make(chan struct{})}
+	p.relay = slow
+	started := make(chan struct{})
+	go func() { p.Start(1); close(started) }()
+	select {
+	case <-started:
+	case <-time.After(20 * time.Second):
+		t.Error("it waits for the relay jobs")
+	}
+	close(slow.goes)
+	<-slow.added
+	<-started
+}
+
+// slowRelay takes a letter when the test says so.
+type slowRelay struct{ goes, added chan struct{} }
+
+func (r *slowRelay) Add(...*relay.Letter) { <-r.goes; close(r.added) }
+
 // What another server's answer about an envelope means for its author: for a
 // certified recipient a refusal is ours to tell, and the end of the queue's patience
 // is not; for an ordinary one both are in the report.

@@ -260,6 +260,9 @@ func (p *Pipeline) regain(tasks map[spool.ID]*task) error {
 // goOn goes on with the relay jobs that a restart found.
 func (p *Pipeline) goOn() {
 	for _, x := range p.restarted {
+		if p.ctx.Err() != nil {
+			return
+		}
 		p.admit(x)
 	}
 	p.restarted = nil
@@ -269,7 +272,7 @@ func (p *Pipeline) goOn() {
 func (p *Pipeline) Start(workers int) {
 	p.finisher.Go(p.forget)
 	p.workers.Go(p.watch)
-	p.goOn()
+	p.workers.Go(p.goOn) // of very many, each of which the register is asked about
 	for range workers {
 		p.workers.Go(p.work)
 	}
