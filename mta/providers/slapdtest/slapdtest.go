@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -191,6 +192,7 @@ func (s *Server) run(port int, deadline time.Time) error {
 	// -d keeps it in the foreground.
 	s.process = exec.Command(path, "-d", "0", "-f", s.path("slapd.conf"), "-h", listen)
 	s.process.Stdout, s.process.Stderr = s.said, s.said
+	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // should the test process die
 	if err := s.process.Start(); err != nil {
 		return err
 	}
