@@ -127,8 +127,10 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close implements [net.Conn].
+// Close implements [net.Conn]. go-smtp goes on with what it has read already: none
+// of that is a whole message.
 func (c *Conn) Close() error {
+	c.broken.Store(true)
 	c.once.Do(c.release)
 	return c.Conn.Close()
 }
