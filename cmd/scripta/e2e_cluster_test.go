@@ -79,9 +79,10 @@ func TestCluster(t *testing.T) {
 		t.Errorf("without the signer a message was answered %v", err)
 	}
 	author.Close()
-	if code, out := p.scripta(t, "status"); code == 0 || !strings.Contains(out, "is the log signer running") {
-		t.Errorf("without the signer: exit %d\n%s", code, out)
-	}
+	eventually(t, time.Minute, "status to tell of the signer", func() bool {
+		code, out := p.scripta(t, "status")
+		return code != 0 && strings.Contains(out, "is the log signer running")
+	})
 	if err := c.StartSigner(); err != nil {
 		t.Fatal(err)
 	}
