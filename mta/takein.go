@@ -86,20 +86,23 @@ func (p *Pipeline) judge(ctx context.Context, a *arrival, r io.Reader, m *transi
 	if err != nil {
 		return nil, err
 	}
-	if v.signer != nil {
-		p.rates.Provider(m.peer.Address, time.Now())
-	}
 	rec = newReception(s, v, m, uint16(a.month))
 	switch v.class {
 	case isEnvelope, isNotification:
 		rec.Certification, rec.Original = s.Certification, s.Original
 		rec.Certification.Provider = rec.Provider // as the index writes it
 		rec.Vouched = p.vouched(v, s.Certification)
-		if rec.coming, err = p.coming.begin(ctx, string(rec.Message.Content)+trimID(rec.Message.MessageID)); err == nil {
+		if rec.coming, err = p.coming.begin(ctx, string(rec.Message.Content)); err == nil {
 			err = p.dropKnown(ctx, rec, a.at)
 		}
 		if err == nil && len(rec.Recipients) == 0 {
 			return rec, nil
+		}
+		if err == nil && v.class == isNotification {
+			err = p.roomFor(rec)
+		}
+		if err == nil && p.providerOnly(rec) {
+			p.rates.Provider(m.peer.Address, time.Now())
 		}
 	case isMalformed:
 		err = p.narrow(ctx, rec, m, func(string) bool { return true })
@@ -155,6 +158,30 @@ func (p *Pipeline) vouched(v *verdict, c *pec.CertificationData) []string {
 	return slices.DeleteFunc(slices.Clone(notified(c)), func(a string) bool { return !index.SignsFor(v.cert, a) })
 }
 
+// roomFor refuses a notification for a mailbox without room, unless the mailbox is the
+// author's, whom it answers, or a provider's: these get theirs always, and nobody else
+// can be made to keep, beyond his quota, what somebody once received.
+func (p *Pipeline) roomFor(rec *reception) error {
+	index := p.index()
+	for _, a := range rec.Recipients {
+		_, service := index.OfServiceAddress(a)
+		if service || pec.SameAddress(a, rec.Certification.Sender) {
+			continue
+		}
+		if err := p.mayReach(a, rec.Message.Size, true); err != nil && !errors.Is(err, replyNoMailbox) {
+			return err
+		}
+	}
+	return nil
+}
+
+// providerOnly says whether a message that did not come before can have come from a
+// provider alone: others have, and may send again, what providers signed for them. It
+// is a new envelope, or a receipt that a message of ours waits for.
+func (p *Pipeline) providerOnly(rec *reception) bool {
+	return rec.Class == isEnvelope || len(rec.Vouched) > 0 && p.dispatches.ofEnvelope(rec.Certification.EnvelopeID) != nil
+}
+
 // bounced are the recipients who are the authors of the envelope of ours that a
 // message with the null reverse path is a bounce of.
 func (p *Pipeline) bounced(ctx context.Context, a *arrival, rec *reception, m *transit) ([]string, error) {
@@ -176,12 +203,16 @@ func (p *Pipeline) bounced(ctx context.Context, a *arrival, rec *reception, m *t
 // narrow leaves of a message's recipients those whom an anomaly envelope may
 // reach: those that exist and accept ordinary mail, or get it always: because a
 // provider signed it, or because it is a bounce of what they sent. It is an error
-// when there is none.
+// when there is none. Where others get it, so does a mailbox that had room for some
+// message but has not for this one: its sender could not be told.
 func (p *Pipeline) narrow(ctx context.Context, rec *reception, m *transit, always func(to string) bool) error {
-	var left, refused []string
+	var left, tight, refused []string
 	var last error
 	for _, a := range m.to {
 		err := p.mayReach(a, rec.Message.Size, always(a))
+		if errors.Is(err, replyMailboxFull) && p.mayReach(a, 0, always(a)) == nil {
+			tight = append(tight, a)
+		}
 		switch {
 		case err == nil:
 			left = append(left, a)
@@ -194,6 +225,7 @@ func (p *Pipeline) narrow(ctx context.Context, rec *reception, m *transit, alway
 		last = err
 	}
 	if rec.Recipients = left; len(left) > 0 {
+		rec.Recipients = append(rec.Recipients, tight...)
 		if len(refused) > 0 {
 			p.ordinaryRefused(ctx, m, replyOrdinary, rec.Message.Subject, refused...)
 		}
@@ -211,13 +243,18 @@ func (p *Pipeline) narrow(ctx context.Context, rec *reception, m *transit, alway
 const duplicateTerm = 31 * 24 * time.Hour
 
 // dropKnown takes the recipients off a certified message for whom it came before:
-// its sender got no 250 for it, or lost that. The key is the identifier, the
-// signed entity and the recipient.
+// its sender got no 250 for it, or lost that. The key is the signed entity and the
+// recipient: of a notification the Message-ID is in no signed part, and anybody who
+// has it could send it under others again and again.
 func (p *Pipeline) dropKnown(ctx context.Context, r *reception, at time.Time) error {
 	q := register.Query{MessageID: r.Certification.EnvelopeID, From: at.Add(-duplicateTerm)}
 	kind := record.Received
 	if r.Class == isNotification {
-		q, kind = register.Query{Generated: r.Message.MessageID, From: q.From}, record.NotificationReceived
+		kind = record.NotificationReceived
+		q.Mailbox, q.Kinds = r.Certification.Facts().Sender, []record.Kind{kind}
+		if about := notified(r.Certification); len(about) > 0 { // of its many recipients
+			q.Mailbox = about[0]
+		}
 	}
 	known := map[string]bool{}
 	err := p.register.Search(ctx, q, at.Add(time.Hour), func(f *register.Found) bool {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"scripta/internal/cms/cmstest"
 	"scripta/internal/durable"
 	"scripta/mta/pec"
+	"scripta/mta/rates"
 	"scripta/mta/revocation"
 	"scripta/register"
 	"scripta/register/record"
@@ -292,10 +294,68 @@ func TestDuplicates(t *testing.T) {
 	if r, err := p.come(service, receipt, lucia); err != nil || r == nil {
 		t.Errorf("the receipt for another mailbox: %+v %v", r, err)
 	}
+	// The Message-ID of a receipt is not signed.
+	if r, err := p.come(service, regexp.MustCompile(`(?i)Message-ID: <[^>]*>`).ReplaceAll(receipt, []byte("Message-ID: <another@beta.example>")), mario); err != nil || r != nil {
+		t.Errorf("the receipt again, under another identifier: %+v %v", r, err)
+	}
 	// The same identifier over something else is another message.
 	other := b.resigned(msg, func(e string) string { return strings.Replace(e, "inviato", "spedito", 1) })
 	if r, err := p.come(b.at("anna"), other, lucia); err != nil || r == nil {
 		t.Errorf("something else: %+v %v", r, err)
+	}
+}
+
+// What a provider signed is no proof that he sends it: only what is new, and of no use
+// to anybody else, spares an address the limits.
+func TestWhoIsSparedTheLimits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.odd = true // a receipt about no message
+	b := w.join(newForeign(t, "Beta", "beta.example"))
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	spared := func(msg []byte, from, to string) bool {
+		t.Helper()
+		p.rates = rates.New(rates.Limits{TransactionsPerMinute: 1})
+		if _, err := p.come(from, msg, to); err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		return errors.Join(p.rates.Transaction("192.0.2.1:25", now), p.rates.Transaction("192.0.2.1:25", now)) == nil
+	}
+	lucia, mario, service := "lucia@"+domain, "mario@"+domain, b.at("posta-certificata")
+	receipt := func(id string) []byte {
+		m, err := b.composer.Delivery(b.issue(), b.facts(id), b.at("anna"), pec.Concise, nil)
+		return b.bytes(m, nil, err)
+	}
+	envelope := b.envelope("prova", lucia)
+	if !spared(envelope, b.at("anna"), lucia) {
+		t.Error("an envelope does not spare its sender the limits")
+	}
+	if spared(envelope, b.at("anna"), lucia) {
+		t.Error("an envelope spares who sends it again")
+	}
+	if spared(b.envelope("altra", lucia), "x@y.example", lucia) {
+		t.Error("an envelope spares who is not its sender")
+	}
+	if spared(receipt("m1@"+domain), service, mario) {
+		t.Error("a receipt that nobody waits for spares who sends it")
+	}
+	s, err := p.send("one", listed(b.at("anna")), b.at("anna"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if !spared(receipt(trimID(s.envelopeID(p.Pipeline, p.txOf(s)))), service, mario) {
+		t.Error("a receipt does not spare its provider the limits")
+	}
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -317,7 +377,7 @@ func TestDuplicateInDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	content, _ := s.ContentDigest(crypto.SHA256)
-	first, err := p.coming.begin(t.Context(), string(content)+trimID(s.MessageID))
+	first, err := p.coming.begin(t.Context(), string(content))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,6 +420,8 @@ func TestSwitch(t *testing.T) {
 	at := func(l string) string { return l + "@" + domain }
 	plain := []byte("From: x@y.example\r\nMessage-ID: <one@client>\r\nSubject: x\r\n\r\n" + strings.Repeat("x\r\n", 100))
 	malformed := b.resigned(b.envelope("x", at("mario")), func(e string) string { return strings.ReplaceAll(e, "daticert.xml", "x.xml") })
+	m, err := b.composer.Delivery(b.issue(), b.facts("m1@"+domain), b.at("anna"), pec.Concise, nil)
+	receipt := b.bytes(m, nil, err)
 	for name, x := range map[string]struct {
 		from string
 		msg  []byte
@@ -372,6 +434,8 @@ func TestSwitch(t *testing.T) {
 		"PEC, one accepts": {b.at("anna"), plain, []string{at("mario"), at("lucia"), at("nessuno")}, []string{at("lucia")}, nil},
 		"PEC, nobody":      {b.at("anna"), plain, []string{at("nessuno")}, nil, replyNoMailbox},
 		"full":             {"x@y.example", plain, []string{at("piena")}, nil, replyMailboxFull},
+		"full, one is not": {"x@y.example", plain, []string{at("piena"), at("lucia")}, []string{at("lucia"), at("piena")}, nil},
+		"receipt, full":    {b.at("anna"), receipt, []string{at("piena")}, nil, replyMailboxFull},
 		"bounce":           {"", plain, []string{at("mario")}, nil, replyNotCertified},
 		"malformed":        {b.at("anna"), malformed, []string{at("mario")}, []string{at("mario")}, nil},
 		"malformed, gone":  {b.at("anna"), malformed, []string{at("nessuno")}, nil, replyNoMailbox},

@@ -12,7 +12,7 @@ type Limits struct {
 	InfectedPerDay        int      `toml:"infected_per_day" range:"0..1000000" doc:"Infected messages of one account within 24 hours by which its sending is suspended until a person lifts it; 0 = never"`
 	ConnectionsPerMinute  int      `toml:"connections_per_minute" range:"0..1000000" doc:"Connections from one IP address (IPv6: /64) to port 25 within a minute; 421 beyond it; 0 = no limit"`
 	TransactionsPerMinute int      `toml:"transactions_per_minute" range:"0..1000000" doc:"Transactions (MAIL FROM) from one IP address on port 25 within a minute; 451 beyond it; 0 = no limit"`
-	Exempt                []string `toml:"exempt" doc:"Networks without the limits per minute, such as \"192.0.2.0/24\". An address that brought a message with a provider's good signature has none for a day"`
+	Exempt                []string `toml:"exempt" doc:"Networks without the limits per minute, such as \"192.0.2.0/24\". An address that brought a provider's new envelope, or a receipt that is waited for, has none for a day"`
 }
 
 // defaultLimits leave room for large senders, who exist: three messages a second,

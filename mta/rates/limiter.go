@@ -39,7 +39,7 @@ const (
 	keysOfAccounts  = 1 << 17
 	keysOfAddresses = 1 << 16
 	// knownFor is how long an address counts as a provider's after a message
-	// with a provider's good signature came from it.
+	// that only a provider can have sent came from it.
 	knownFor = 24 * time.Hour
 )
 
@@ -192,7 +192,7 @@ func (l *Limiter) Transaction(remote string, now time.Time) error {
 	return l.visit(l.transactions, TransactionsPerMinute, remote, now)
 }
 
-// Provider notes that a message with the good signature of a provider of the index
+// Provider notes that a message which only a provider of the index can have sent
 // came from an address: for a day the limits on addresses do not bind it. Who comes
 // to port 25 shows by nothing else who he is, and only after his message.
 func (l *Limiter) Provider(remote string, now time.Time) {
