@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -56,11 +57,12 @@ func TestManyElsewhereAtOnce(t *testing.T) {
 			result.Answers = append(result.Answers, a)
 		}
 		if n%5 != 0 {
-			sent.Go(func() { // the other provider's receipts
+			to := slices.Clone(l.Recipients) // the letter is the queue's again when this returns
+			sent.Go(func() {                 // the other provider's receipts
 				for _, kind := range []pec.Kind{pec.TakeCharge, pec.Delivery, pec.Delivery} {
 					at, err := p.now()
 					note(err)
-					note(p.heard(ctx, kind, signed.Certification.EnvelopeID, l.Recipients, at, "Altro", ""))
+					note(p.heard(ctx, kind, signed.Certification.EnvelopeID, to, at, "Altro", ""))
 				}
 			})
 		}
