@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"scripta/mta/pec"
 	"scripta/register"
@@ -18,6 +19,11 @@ const (
 	maxBounceOctets = 1 << 20 // of it
 	maxBounceLine   = 4 << 10 // of a line; the rest of a longer one is passed over
 	maxBounceIDs    = 32      // identifiers that are looked for in the register
+
+	// bounceTerm is how old an envelope may be: servers give up after some days. Who
+	// knows an identifier reaches its author for no longer, and what anybody may ask
+	// for is not looked for in the register of years.
+	bounceTerm = 31 * 24 * time.Hour
 )
 
 // bounceOf says which of the recipients of a message that came with the null reverse
@@ -40,7 +46,7 @@ func (p *Pipeline) bounceOf(ctx context.Context, r io.Reader, rcpt []string) (of
 	}
 	for _, id := range ids {
 		author := ""
-		err := p.register.Search(ctx, register.Query{Generated: id}, at.Time, func(f *register.Found) bool {
+		err := p.register.Search(ctx, register.Query{Generated: id, From: at.Time.Add(-bounceTerm)}, at.Time, func(f *register.Found) bool {
 			if f.Record.Kind == record.Enveloped && f.Record.MessageID == id {
 				author = f.Record.Sender
 			}

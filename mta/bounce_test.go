@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"scripta/internal/durable"
 )
@@ -52,6 +53,11 @@ func TestBounceOfOurEnvelope(t *testing.T) {
 		if found := len(of) == 1 && envelope == id && strings.EqualFold(of[0], "mario@"+domain); found != x.found || !x.found && len(of) > 0 {
 			t.Errorf("%s: of %q, envelope %q", x.name, of, envelope)
 		}
+	}
+	w.odd = true // for weeks nothing is sent, nor told
+	w.clock.advance(bounceTerm + time.Hour)
+	if of, _, err := p.bounceOf(t.Context(), strings.NewReader(report+"Message-ID: <"+id+">\r\n"), []string{"mario@" + domain}); err != nil || len(of) > 0 {
+		t.Errorf("after %v: of %q, %v", bounceTerm, of, err)
 	}
 }
 

@@ -94,14 +94,13 @@ func (p *Pipeline) place(t *task, stage string, named time.Time, all []*placemen
 		return note.Moment, p.publish(t, all)
 	}
 	for i, x := range all {
-		if x.elsewhere = !p.ours(x.mailbox); x.elsewhere {
+		// Who is a recipient of ours, and who is not, was decided when the message came.
+		if x.elsewhere = x.envelope || x.number == 0 && !p.ours(x.mailbox); x.elsewhere {
 			note.Elsewhere = append(note.Elsewhere, i)
 		}
 	}
-	if len(note.Elsewhere) > 0 {
-		if err := p.passagesFor(t, stage, all); err != nil {
-			return moment{}, err
-		}
+	if err := p.passagesFor(t, stage, all); err != nil { // of an earlier run there may be some, when none is wanted any more
+		return moment{}, err
 	}
 	known, err := p.recall(t, all, named, &note)
 	if err != nil {

@@ -413,6 +413,41 @@ type slowRelay struct{ goes, added chan struct{} }
 
 func (r *slowRelay) Add(...*relay.Letter) { <-r.goes; close(r.added) }
 
+// A domain that leaves this provider, or comes to it, while a message is under way
+// changes nothing about who gets it where: what is told of as delivered is here.
+func TestDomainMovesMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	if _, err := p.send("one", listed("lucia@"+domain, rossi), "lucia@"+domain, rossi); err != nil {
+		t.Fatal(err)
+	}
+	us, _ := p.index().OfAddress("lucia@" + domain)
+	moved := *us
+	moved.Domains = []string{"altro.example"}
+	index := providers.New(&moved)
+	p.index = func() *providers.Index { return index }
+	if err := p.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.mailboxOf("lucia"); got[pec.TransportEnvelope] != 1 {
+		t.Errorf("lucia has %v", got)
+	}
+	envelopes := map[string]int{}
+	for _, l := range w.relay.all() {
+		for _, to := range l.Recipients {
+			envelopes[to]++
+		}
+	}
+	if envelopes["lucia@"+domain] != 0 || envelopes[rossi] != 1 {
+		t.Errorf("letters for %v", envelopes)
+	}
+}
+
 // What another server's answer about an envelope means for its author: for a
 // certified recipient a refusal is ours to tell, and the end of the queue's patience
 // is not; for an ordinary one both are in the report.
