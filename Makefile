@@ -19,7 +19,7 @@ else
 TESTFLAGS := -count=1 -short -timeout 5m
 endif
 
-.PHONY: build run test lint race fuzz bench soak soak-kills clean
+.PHONY: build run two test lint race fuzz bench soak soak-kills clean
 
 build:
 	go build -trimpath -o $(BIN) ./cmd/scripta
@@ -30,6 +30,11 @@ run: build
 	@test -e $(DIR)/scripta.toml || $(BIN) init --dir $(DIR) --domain $(DOMAIN) --provider "Scripta di prova" \
 	  --account mario:segreta --account lucia:segreta --port-base $(BASE)
 	@./deploy/try.sh $(BIN) $(DIR) $(ASKED_BASE)
+
+# Two test providers that know each other, in run/two: "Two providers" in
+# docs/operating.md says what to try.
+two: build
+	@./deploy/two.sh $(BIN) run/two $(ASKED_BASE)
 
 lint:
 	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$unformatted" || { echo "gofmt -w: $$unformatted"; exit 1; }
