@@ -82,6 +82,7 @@ type dispatch struct {
 	t          *task
 	s          *submission
 	envelopeID string // with angle brackets
+	revived    bool   // the register may have what its notes lack (see recall.go)
 
 	// told is how many turns their author was told of by this process. Only who
 	// carries the task uses it.
@@ -101,7 +102,7 @@ type dispatch struct {
 
 // newDispatch begins to follow a submission, or goes on after a restart.
 func (p *Pipeline) newDispatch(t *task, s *submission) (*dispatch, error) {
-	d := &dispatch{t: t, s: s, envelopeID: s.envelopeID(p, t.job.ID), fates: make([]fate, len(s.Recipients)), busy: true}
+	d := &dispatch{t: t, s: s, envelopeID: s.envelopeID(p, t.job.ID), fates: make([]fate, len(s.Recipients)), busy: true, revived: t.rerun}
 	for i := range d.fates {
 		d.fates[i].here = !slices.Contains(s.Remote, i)
 	}

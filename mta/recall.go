@@ -131,7 +131,7 @@ func (n *placed) fail(i int, x *placement) {
 // already, by the register, and returns a turn for each.
 func (p *Pipeline) recallTurns(d *dispatch, known *turn) (told []turn, err error) {
 	step, ok := map[what]uint16{isLate: stepDelay, isOverdue: stepTimeout, isInfected: stepInfected, isRefused: stepRefused, isReturned: stepReturned}[known.What]
-	if !ok || !d.t.rerun {
+	if !ok || !d.revived { // the task's own mark belongs to who carries it
 		return nil, nil
 	}
 	var left turn

@@ -109,3 +109,33 @@ func TestManyElsewhereAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An answer that comes while its message is still being carried is told once.
+func TestRefusedMeanwhile(t *testing.T) {
+	t.Parallel()
+	const messages = 10
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	p.Start(4)
+	for i := range messages {
+		if _, err := p.send(fmt.Sprint(i), listed(rossi, "lucia@"+domain), rossi, "lucia@"+domain); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.answer(w.relay, refused); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "every message ends", func() bool {
+		if err := p.answer(w.relay, refused); err != nil {
+			t.Fatal(err)
+		}
+		return p.idle()
+	})
+	if got := w.mailboxOf("mario"); !maps.Equal(got, map[pec.Kind]int{pec.Acceptance: messages, pec.Delivery: messages, pec.NonDelivery: messages}) {
+		t.Errorf("mario has %v", got)
+	}
+}
