@@ -121,6 +121,30 @@ func (p *Pipeline) tell(ctx context.Context, t *task, d *dispatch) error {
 
 // tellTurn issues the notices of one turn and puts them into the author's mailbox.
 func (p *Pipeline) tellTurn(ctx context.Context, t *task, d *dispatch, n int, known *turn) error {
+	weight, err := d.s.weight(p)
+	if err != nil {
+		return err
+	}
+	stage, held := stageOf(weight), waits(nil) // each notice, and each record, names every recipient
+	for from := 0; from < len(known.Places); from += stage {
+		part, name := *known, fmt.Sprintf("told/%d", n)
+		if known.What == isReturned { // one report
+			stage = len(known.Places)
+		} else if part.Places = known.Places[from:min(from+stage, len(known.Places))]; known.Answers != nil {
+			part.Answers = known.Answers[from:min(from+stage, len(known.Places))]
+		}
+		if from > 0 {
+			name = fmt.Sprintf("told/%d/%d", n, from)
+		}
+		if err := held.keep(p.tellPart(ctx, t, d, name, &part)); err != nil {
+			return err
+		}
+	}
+	return held.err()
+}
+
+// tellPart tells of some of a turn's recipients, in a stage of that name.
+func (p *Pipeline) tellPart(ctx context.Context, t *task, d *dispatch, stage string, known *turn) error {
 	w := &teller{p: p, t: t, d: d, b: p.batch(t), turn: known, about: func() *record.Record {
 		return d.s.record(p, record.NotificationDelivered, d.envelopeID)
 	}}
@@ -143,7 +167,7 @@ func (p *Pipeline) tellTurn(ctx context.Context, t *task, d *dispatch, n int, kn
 	if err := w.b.commit(ctx); err != nil {
 		return err
 	}
-	return p.handOver(ctx, t, fmt.Sprintf("told/%d", n), known.Moment.Time, w.notices, w.about)
+	return p.handOver(ctx, t, stage, known.Moment.Time, w.notices, w.about)
 }
 
 // teller makes the notices of a turn.

@@ -2,6 +2,7 @@ package mta
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -137,5 +138,45 @@ func TestRefusedMeanwhile(t *testing.T) {
 	})
 	if got := w.mailboxOf("mario"); !maps.Equal(got, map[pec.Kind]int{pec.Acceptance: messages, pec.Delivery: messages, pec.NonDelivery: messages}) {
 		t.Errorf("mario has %v", got)
+	}
+}
+
+// What is told of very many recipients at once goes in stages: their files are not
+// open together, nor their notices, each of which names all of them, in memory.
+func TestManyNotices(t *testing.T) {
+	t.Parallel()
+	const recipients = 2*stageSize + 1
+	w := newWorld(t)
+	p, err := w.begin(durable.OS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	p.limits.Recipients, p.limits.BytesTimesRecipients = recipients, 1<<40
+	var all []string
+	for i := range recipients {
+		all = append(all, fmt.Sprintf("u%d@altro.example", i))
+	}
+	if _, err := p.send("one", listed(all...), all...); err != nil {
+		t.Fatal(err)
+	}
+	first := <-p.tasks
+	p.tasks <- first
+	if err := errors.Join(p.drain(), p.answer(w.relay, refused)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time as if nobody knew of the first
+		if err := p.drain(); err != nil {
+			t.Fatal(err)
+		}
+		first.dispatch.told = 0
+	}
+	if got := w.mailboxOf("mario"); !maps.Equal(got, map[pec.Kind]int{pec.Acceptance: 1, pec.NonDelivery: recipients}) {
+		t.Errorf("mario has %v", got)
+	}
+	for _, stage := range []string{"told/0", fmt.Sprintf("told/0/%d", stageSize), fmt.Sprintf("told/0/%d", 2*stageSize)} {
+		if done, err := first.noted(stage, &placed{}); err != nil || !done {
+			t.Errorf("no stage %s, %v", stage, err)
+		}
 	}
 }
