@@ -57,14 +57,16 @@ func TestKeptConnectionIsDead(t *testing.T) {
 			t.Errorf("%s: %d messages over %d connections", name, len(p.taken()), p.connections())
 		}
 	}
-	// One that answers 421 to what comes over it, and is well when it is called anew.
-	for _, at := range []string{"MAIL", "RCPT", "DATA"} {
+	// One that answers 421 to what comes over it, or wants no second message, and is well when it is called anew.
+	for _, x := range []struct{ at, reply string }{{"MAIL", "421 idle for too long"}, {"RCPT", "421 idle for too long"}, {"DATA", "421 idle for too long"},
+		{"MAIL", "550 5.5.1 one message over a connection"}} {
+		at := x.at
 		p := newPeer(t, nil)
 		tr := direct(p)
 		tr.Timeouts.Idle = time.Minute
 		one(t, tr.Send(t.Context(), mailTo("a@b.example"), open(text))).want(t, Taken, "250", "")
 		old := map[string]string{"DATA": "354 go on"}[at]
-		p.say(at, "421 idle for too long")
+		p.say(at, x.reply)
 		p.mu.Lock()
 		p.onConnect = func() { p.say(at, old) }
 		p.mu.Unlock()

@@ -73,6 +73,9 @@ func (a *attempt) transaction(ctx context.Context, c *session, recipients []stri
 	if err != nil || rep.code == 421 {
 		return elsewhere("MAIL", rep, err)
 	}
+	if rep.class() != 2 && c.uses > 0 { // it may be that it takes one message over a connection; a new one tells
+		return elsewhere("MAIL", rep, nil)
+	}
 	a.reached = true
 	if rep.class() != 2 {
 		all(judged(&rep, 2))
