@@ -33,7 +33,7 @@ func rewrite(line, domain string, eightBit bool) (said string, drop bool) {
 		{"250 2.0.0 Hello ", "250 " + domain},
 		{"250 2.0.0 Roger, accepting mail", "250 2.1.0 Mittente accettato / Sender accepted"},
 		{"250 2.0.0 I'll make sure", "250 2.1.5 Destinatario accettato / Recipient accepted"},
-		{"250 2.0.0 OK: queued", "250 2.0.0 Messaggio ricevuto, seguira' la ricevuta / Message received, a receipt follows"},
+		{"250 2.0.0 OK: queued", "250 2.0.0 Messaggio ricevuto / Message received"},
 		{"250 2.0.0 I have successfully done nothing", "250 2.0.0 OK"},
 		{"250 2.0.0 Session reset", "250 2.0.0 OK"},
 		{"252 ", "252 2.5.0 Indirizzo non verificabile / Cannot verify the address"},
