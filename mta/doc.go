@@ -23,6 +23,14 @@
 // for time (§3.1.6: notices after 12 hours and before 24). Each is noted before anybody
 // is told (dispatch). Receipts for authors elsewhere go the same way.
 //
+// What other servers bring to port 25 is judged while they wait ([NewIncomingPoint]):
+// a provider's correct envelope goes on at 3, its receipts and notices go to the
+// mailboxes they came for, what it signed in no correct form goes into an anomaly
+// envelope (§3.2), and ordinary mail does, or is refused, as its mailbox says. Where a
+// scanner is configured (mta/scan), it looks into every message at 1 and on port 25
+// before that is answered; what is infected is kept in quarantine (§3.1.3, §3.2.3),
+// but for ordinary mail, which is refused.
+//
 // What it promises: every message answered 250 ends in exactly one acceptance
 // and, for each certified recipient, an outcome: a delivery or non-delivery of ours,
 // or what another provider sends, or the notice that nothing came; whatever
