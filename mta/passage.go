@@ -95,8 +95,16 @@ func (x *passage) left() []string {
 	return x.Recipients
 }
 
-// letter is what the queue gets; it gives up after the limit.
+// receiptTerm is how long a receipt or notice is tried. The 24 hours are an
+// envelope's, of which the author is told what became; a receipt is what tells, and
+// whoever it is for may be unreachable for longer (RFC 5321 §4.5.4.1: 4 to 5 days).
+const receiptTerm = 5 * 24 * time.Hour
+
+// letter is what the queue gets; it gives up after the limit, an envelope's.
 func (x *passage) letter(limit time.Duration) *relay.Letter {
+	if len(x.Places) == 0 {
+		limit = receiptTerm
+	}
 	l := &relay.Letter{ID: relay.ID(x.job.ID), Destination: x.Destination, Certified: x.Certified, From: x.From, Recipients: append([]string(nil), x.left()...),
 		Size: x.Size, EightBit: x.EightBit, Begun: x.Begun, Until: x.Begun.Add(limit)}
 	if x.last != nil {

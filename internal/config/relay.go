@@ -17,7 +17,7 @@ type Relay struct {
 	PerDestination int      `toml:"per_destination" range:"1..1000" doc:"Messages sent at once to one provider, or one ordinary domain"`
 	FirstDelay     Duration `toml:"first_delay" range:"100ms..1h" doc:"Time until a message that was put off is tried again; it doubles each time"`
 	MaxDelay       Duration `toml:"max_delay" range:"100ms..6h" doc:"Longest time between two attempts"`
-	Limit          Duration `toml:"limit" range:"1m..24h" doc:"After so long a message is given up and its sender told; RFC 6109 §2.2.2 says 24h, and shorter is for tests"`
+	Limit          Duration `toml:"limit" range:"1m..24h" doc:"After so long a message is given up and its sender told; RFC 6109 §2.2.2 says 24h, and shorter is for tests. Receipts are tried for 5 days"`
 	ConnectTimeout Duration `toml:"connect_timeout" range:"1s..5m" doc:"How long a server may take to accept a connection; the other times are those of RFC 5321 §4.5.3.2"`
 	Resolver       string   `toml:"resolver" doc:"DNS server, IP:port; empty = the system's"`
 	MTASTS         bool     `toml:"mta_sts" doc:"Keep to the MTA-STS policies of ordinary domains (RFC 8461)"`
