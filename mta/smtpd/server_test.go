@@ -299,56 +299,6 @@ func TestControls(t *testing.T) {
 	}
 }
 
-// FuzzSubmission says anything to the port of clients, as it is inside TLS: the
-// server neither falls nor takes two messages where one was ended.
-func FuzzSubmission(f *testing.F) {
-	begin := "EHLO a\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\n"
-	for _, end := range smuggled {
-		f.Add([]byte(begin + "DATA\r\nSubject: x\r\n\r\nx" + end + "MAIL FROM:<x@y.z>\r\nRCPT TO:<d@e.f>\r\nDATA\r\ny\r\n.\r\n"))
-	}
-	f.Add([]byte(begin + "BDAT 5\r\nabc\r\nBDAT 0 LAST\r\nBDAT x\r\nMAIL FROM:<a@b.c>\r\n"))
-	b := &backend{}
-	s := NewServer(Config{Domain: "pec.example", Backend: b, TLS: &tls.Config{}, MaxMessageBytes: 1 << 20, MaxRecipients: 10,
-		Connections: 1000, PerAddress: 1000, Idle: time.Second, Total: time.Second, Logger: slog.New(slog.DiscardHandler)})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		f.Fatal(err)
-	}
-	go s.serve(l, func(c net.Conn) (secured, bool) { return secured{Conn: c}, true })
-	f.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = s.Shutdown(ctx, func(*Conn) bool { return false })
-	})
-	f.Fuzz(func(t *testing.T, in []byte) {
-		b.mu.Lock()
-		b.msgs = nil
-		b.mu.Unlock()
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Skip(err)
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(2 * time.Second))
-		if _, err := c.Write(in); err != nil {
-			return
-		}
-		_ = c.(*net.TCPConn).CloseWrite()
-		_, _ = io.Copy(io.Discard, c)
-		ends := strings.Count("\r\n"+string(in), "\r\n.\r\n") + strings.Count(strings.ToUpper(string(in)), "BDAT")
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if len(b.msgs) > ends {
-			t.Fatalf("%d messages where %d were ended", len(b.msgs), ends)
-		}
-		for _, m := range b.msgs {
-			if !new(controls).clean(m) {
-				t.Fatalf("a message with bare controls: %q", m)
-			}
-		}
-	})
-}
-
 // A BDAT command that does not say how long its chunk is leaves nothing behind it
 // that could be taken for a message.
 func TestMalformedBDAT(t *testing.T) {
